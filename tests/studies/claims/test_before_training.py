@@ -76,7 +76,7 @@ def test_generalisations_start_as_pre_norm_and_mhc_lite_does_not():
 
 def test_a_generalisation_that_starts_elsewhere_contradicts():
     claim = GeneralisationsStartAsPreNorm(candidates=("mhc",))
-    near, far = line(lambda x: 1e-6, claim.depths), line(lambda x: 0.3, claim.depths)
-    assert claim.judge({"mhc": near, "mhc-lite": far}).verdict == "reproduced"
-    assert claim.judge({"mhc": far, "mhc-lite": far}).verdict == "not reproduced"
-    assert claim.judge({"mhc": near, "mhc-lite": near}).verdict == "not reproduced"
+    equal, near, far = (line(lambda x, y=y: y, claim.depths) for y in (1e-15, 1e-6, 0.3))
+    assert claim.judge({"mhc": equal, "mhc-lite": far, "identity-hc": near}).verdict == "reproduced"
+    assert claim.judge({"mhc": near, "mhc-lite": far, "identity-hc": near}).verdict == "not reproduced"
+    assert claim.judge({"mhc": equal, "mhc-lite": equal, "identity-hc": near}).verdict == "not reproduced"
