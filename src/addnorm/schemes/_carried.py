@@ -1,4 +1,4 @@
-"""What the schemes share that carry something beside one Pre-LN stream: the state is a pair, the stream first."""
+"""What the schemes share that carry something beside one stream: the state is a pair, the stream first."""
 
 from __future__ import annotations
 

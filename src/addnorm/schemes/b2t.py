@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from addnorm.errors import UserError
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site
+from addnorm.schemes._carried import StreamExit
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -59,14 +60,6 @@ class Doubled(nn.Module):
     def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Pair:
         """Twice the same."""
         return embedding, embedding
-
-
-class StreamExit(Exit):
-    """The stream, without the bottom."""
-
-    def collapse(self, state: Pair) -> Tensor:
-        """The stream."""
-        return state[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from addnorm.kernels.depth_attention import depth_attention
 from addnorm.layers.norm import NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes._carried import CarryingConnection, FirstKept, StreamExit
+from addnorm.schemes.pre_norm import PreNorm
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -70,7 +71,8 @@ class DeltaAttentionResiduals(Scheme):
     The sources are the sublayers' outputs, not the states that they add up to, and the mixture is added to the stream
     instead of taking its place: that keeps the stream, and is what the authors later named as the reason for the gain.
     The first sublayer reads the stream alone. The queries start at zero, so that the mixture is the mean of the
-    sources; a learned null source, zero at first, is one more to attend to. No setting starts as Pre-LN.
+    sources, a fraction of the stream, which is their sum; a norm does not see it, and what is computed is Pre-LN. A
+    learned null source, zero at first, is one more to attend to.
 
     Reference: Luo et al. 2026, arXiv:2605.18855.
     Cost: 2d to 3d parameters a sublayer (norm and query; null source 1d more); the mixture takes about 4(i + 1)d
@@ -109,3 +111,7 @@ class DeltaAttentionResiduals(Scheme):
     def exit(self, d_model: int) -> Exit:
         """The stream, then the final norm."""
         return StreamExit(d_model, self.norm)
+
+    def starts_as(self) -> Scheme | None:
+        """Pre-LN, where the norm does not see the factor by which stream and mean differ from the stream."""
+        return PreNorm(norm=self.norm) if self.norm in ("layer", "rms") else None
