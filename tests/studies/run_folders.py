@@ -28,7 +28,8 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
     write_json(folder / "environment.json", {"cpu": "made up", "threads": 1})
-    about = {"fingerprint": "f", "addnorm": "0.1.0", "parameters": 123, "vocab_size": 256, "unigram_entropy": UNIGRAM}
+    about = {"fingerprint": "f", "addnorm": "0.1.0", "parameters": 123, "connection_parameters": 12}
+    about |= {"vocab_size": 256, "unigram_entropy": UNIGRAM}
     write_json(folder / "run.json", {**about, "bytes_per_token": 1.0, "activation_bytes": 1000, "flops_per_token": 10})
     (folder / "metrics.jsonl").write_text("")
     last = len(losses) - 1

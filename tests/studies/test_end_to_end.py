@@ -17,7 +17,7 @@ from addnorm.studies.runner import StudyProgress
 from addnorm.studies.spec import CompareConfig, runs
 from addnorm.studies.store import Store
 from addnorm.training.interruption import Interrupted
-from addnorm.training.run import build, train
+from addnorm.training.run import train
 from studies.run_folders import read
 
 VERSE = "".join(f"{n} green bottles hanging on the wall, and if one should fall\n" for n in range(400))
@@ -110,7 +110,8 @@ def test_arms_of_a_seed_see_the_same_batches_and_start_from_the_same_sublayers(s
     batches = [tasks.prepare(config).train_batch(3) for config in first]
     assert all(bool((inputs == batches[0][0]).all()) for inputs, _ in batches)
     weights = [
-        {name: p for name, p in build(config, 256).named_parameters() if ".sublayer." in name} for config in first
+        {name: p for name, p in tasks.prepare(config).build().named_parameters() if ".sublayer." in name}
+        for config in first
     ]
     assert weights[0].keys() == weights[1].keys() and weights[0]
     assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])

@@ -55,8 +55,8 @@ class Unigram(Uniform):
 
 
 def test_the_folder_is_the_registry():
-    assert tasks.names() == ("language-modeling",)
-    assert tasks.get("language-modeling") is language_modeling
+    assert "language-modeling" in tasks.names()
+    assert tasks.get("language-modeling") is language_modeling.LanguageModeling
 
 
 def test_an_unknown_task_is_refused_with_the_nearest_name():
@@ -166,12 +166,12 @@ def test_a_text_that_changed_is_read_again(task_of, tmp_path):
 
 def test_the_tokenizer_comes_back_from_a_folder(task_of, tmp_path):
     task = task_of(tokenizer="bpe:300")
-    task.save_tokenizer(tmp_path)
-    loaded = tasks.get("language-modeling").load_tokenizer(tmp_path)
+    task.reader.save(tmp_path)
+    loaded = tasks.parse("language-modeling").reader(tmp_path).tokenizer
     assert loaded.fingerprint() == task.tokenizer.fingerprint()
     assert task.bytes_per_token > 1
     with pytest.raises(UserError, match="does not exist"):
-        language_modeling.load_tokenizer(tmp_path / "nothing")
+        tasks.parse("language-modeling").reader(tmp_path / "nothing")
 
 
 def test_tokens_are_kept_in_few_bytes(task_of):

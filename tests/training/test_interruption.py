@@ -90,14 +90,14 @@ def test_a_signal_where_an_evaluation_is_due_leaves_it_to_the_resumed_run(tiny, 
 
 
 def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(tiny, tmp_path, monkeypatch):
-    from addnorm.tasks.language_modeling import LanguageModeling
+    from addnorm.tasks.language_modeling import LanguageModelingProblem
 
     def endless(self, model):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
     began = time.monotonic()
-    monkeypatch.setattr(LanguageModeling, "evaluate", endless)
+    monkeypatch.setattr(LanguageModelingProblem, "evaluate", endless)
     with pytest.raises(Interrupted) as stop:
         train(tiny(), tmp_path / "run")
     assert time.monotonic() - began < 30

@@ -7,8 +7,9 @@ import torch
 
 from addnorm import tasks
 from addnorm.probes.diagnosis import diagnose
+from addnorm.probes.nonfinite import origin
 from addnorm.training.interruption import Watch
-from addnorm.training.run import build, train
+from addnorm.training.run import train
 from addnorm.training.run_folder import RunFolder
 from addnorm.training.trainer import Trainer
 
@@ -17,7 +18,7 @@ from addnorm.training.trainer import Trainer
 def trainer_of(tmp_path):
     def make(config):
         task = tasks.prepare(config)
-        return Trainer(config, task, build(config, task.vocab_size), RunFolder(tmp_path), Watch())
+        return Trainer(config, task, task.build(), RunFolder(tmp_path), Watch())
 
     return make
 
@@ -111,6 +112,6 @@ def test_looking_for_the_origin_leaves_the_random_stream_alone(tiny, tmp_path, t
     buffers = [buffer.clone() for buffer in trainer.model.buffers()]
     assert buffers
     trainer.model.train()
-    trainer._bad_layer(trainer.task.train_batch(0))
+    origin(trainer.model, trainer.task.train_batch(0), trainer.gradient.loss)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(now, old) for now, old in zip(trainer.model.buffers(), buffers, strict=True))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm.cli.invoke import invoke
+from addnorm.cli.task_defaults import of_task
 from addnorm.studies.spec import CompareConfig
 
 
@@ -31,7 +32,9 @@ class CompareOptions:
 
 def command(words: Sequence[str]) -> int:
     """Run the words after `addnorm compare`."""
-    return invoke(_compare, "compare", words, CompareConfig, CompareOptions, stored="spec.json")
+    return invoke(
+        _compare, "compare", words, CompareConfig, CompareOptions, stored="spec.json", complete=of_task("comparison")
+    )
 
 
 def _compare(spec: CompareConfig, options: CompareOptions) -> int:

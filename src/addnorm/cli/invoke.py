@@ -12,8 +12,18 @@ from typing import Any
 from addnorm.cli.arguments import Entry, convert, scan, show_help
 from addnorm.cli.flags import flags_of
 
+Complete = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""From the values that were given for the first part to those with the defaults that depend on them."""
 
-def invoke(run: Callable[..., int], name: str, words: Sequence[str], *parts: type, stored: str = "") -> int:
+
+def invoke(
+    run: Callable[..., int],
+    name: str,
+    words: Sequence[str],
+    *parts: type,
+    stored: str = "",
+    complete: Complete = dict,
+) -> int:
     """Run a command.
 
     Args:
@@ -23,6 +33,7 @@ def invoke(run: Callable[..., int], name: str, words: Sequence[str], *parts: typ
         parts: the dataclasses whose fields are the flags. With two, the first is what `--config` reads and
             `--print-config` writes.
         stored: the file in the output folder that `--resume` takes the config from, so that no flag need be repeated.
+        complete: adds to the first part's values the defaults that depend on them, such as a task's.
 
     Returns:
         The exit code.
@@ -41,7 +52,8 @@ def invoke(run: Callable[..., int], name: str, words: Sequence[str], *parts: typ
 
         entries = read_config(file, flags_of(parts[0])) | entries
     values = convert(name, entries, flags)
-    made = [part(**{key: value for key, value in values.items() if flags[key].owner is part}) for part in parts]
+    given = [{key: value for key, value in values.items() if flags[key].owner is part} for part in parts]
+    made = [part(**own) for part, own in zip(parts, [complete(given[0]), *given[1:]], strict=True)]
     if getattr(made[-1], "print_config", False):
         return _print_config(made[0])
     return run(*made)

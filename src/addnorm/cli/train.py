@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm.cli.invoke import invoke
+from addnorm.cli.task_defaults import of_task
 from addnorm.config import RunConfig
 
 
@@ -29,7 +30,7 @@ class TrainOptions:
 
 def command(words: Sequence[str]) -> int:
     """Run the words after `addnorm train`."""
-    return invoke(_train, "train", words, RunConfig, TrainOptions, stored="config.json")
+    return invoke(_train, "train", words, RunConfig, TrainOptions, stored="config.json", complete=of_task("defaults"))
 
 
 def _train(config: RunConfig, options: TrainOptions) -> int:

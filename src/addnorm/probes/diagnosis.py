@@ -33,6 +33,7 @@ class Thresholds:
         weight_floor: norm of a sublayer's weight gradient below which it hardly moves: AdamW's epsilon is 1e-8, and no
             single weight's gradient can then be above it. Looked at after the first step only, and at the largest of
             the measurements: zero-initialised gates start from 0, and stochastic depth drops a sublayer for a step.
+        chance_name: what a model is called that knows how often each target comes, and nothing else.
     """
 
     learned: float = 0.1
@@ -41,6 +42,12 @@ class Thresholds:
     fall: float = 1e3
     rise: float = 1e4
     weight_floor: float = 1e-8
+    chance_name: str = "unigram entropy"
+
+    def times(self, unit: float) -> Thresholds:
+        """The same for a loss of which `unit` counts as a nat."""
+        scaled = {name: getattr(self, name) * unit for name in ("learned", "falling", "risen")}
+        return replace(self, **scaled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +81,7 @@ def diagnose(rows: Rows, unigram_entropy: float, thresholds: Thresholds | None =
     limits = thresholds or Thresholds()
     gradients = _exploding(rows, limits) or _vanishing(rows, limits)
     too_short = " and still falling: the budget is too short to tell" * _still_falling(rows, unigram_entropy, limits)
-    trains = Diagnosis(kind="trains", figure=_against(_losses(rows), unigram_entropy) + too_short)
+    trains = Diagnosis(kind="trains", figure=_against(_losses(rows), unigram_entropy, limits) + too_short)
     return (
         _stopped(rows)
         or _risen(rows, unigram_entropy, limits, gradients)
@@ -98,6 +105,10 @@ def _stopped(rows: Rows) -> Diagnosis | None:
     """The trainer gave up."""
     if not any(row["event"] == "end" and row["status"] == "diverged" for row in rows):
         return None
+    back = _of(rows, "rollback")
+    if back:
+        losses = ", ".join(f"{float(row['loss']):.2f} at step {row['step']}" for row in back)
+        return Diagnosis(kind="diverged", figure=f"went back {len(back)} times after loss spikes: {losses}")
     steps = _of(rows, "skipped")
     while len(steps) > 1 and steps[-1]["step"] - steps[0]["step"] >= len(steps):
         steps = steps[1:]  # an earlier one, from which the run recovered
@@ -120,7 +131,7 @@ def _stalled(rows: Rows, entropy: float, limits: Thresholds, gradients: Diagnosi
     losses = _losses(rows)
     if not losses or losses[-1] < entropy - limits.learned or _still_falling(rows, entropy, limits):
         return None
-    return _beside(Diagnosis(kind="stalled", figure=_against(losses, entropy)), gradients)
+    return _beside(Diagnosis(kind="stalled", figure=_against(losses, entropy, limits)), gradients)
 
 
 def _still_falling(rows: Rows, entropy: float, limits: Thresholds) -> bool:
@@ -205,5 +216,8 @@ def _all_finite(numbers: Sequence[float]) -> bool:
     return all(math.isfinite(number) for number in numbers)
 
 
-def _against(losses: Sequence[float], entropy: float) -> str:
-    return f"validation loss {losses[-1]:.2f}, unigram entropy {entropy:.2f}" if losses else ""
+def _against(losses: Sequence[float], entropy: float, limits: Thresholds) -> str:
+    digits = 2 if limits.learned >= 0.1 else 4
+    if not losses:
+        return ""
+    return f"validation loss {losses[-1]:.{digits}f}, {limits.chance_name} {entropy:.{digits}f}"

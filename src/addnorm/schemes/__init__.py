@@ -6,7 +6,6 @@ A specification is a name with optional fields: `mhc`, `layer-scale(init=0.1)`, 
 
 from __future__ import annotations
 
-import ast
 import importlib
 from dataclasses import fields
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any
 
 from addnorm.errors import UserError, unknown
 from addnorm.residual import Scheme
+from addnorm.specification import literal, named, parts
 
 
 @cache
@@ -65,13 +65,10 @@ def parse(specification: str) -> Scheme:
     PreNorm(norm='rms')
     """
     text = specification.strip()
-    name, parenthesis, rest = text.partition("(")
-    scheme = get(name.strip())
-    if not parenthesis:
-        return scheme()
-    if text.count("(") != text.count(")") or not text.endswith(")"):
-        raise UserError(f"scheme '{text}': the parentheses do not match; write {name.strip()}(field=value).")
-    values = _values(scheme, text, _split(rest[:-1]))
+    name, given = parts("scheme", text)
+    scheme = get(name)
+    allowed = [field.name for field in fields(scheme) if field.init]
+    values = named("scheme", text, given, allowed, _value)
     try:
         return scheme(**values)
     except TypeError as error:
@@ -93,39 +90,8 @@ def format(scheme: Scheme) -> str:
     return f"{name_of(scheme)}({text})" if changed else name_of(scheme)
 
 
-def _values(scheme: type[Scheme], text: str, parts: list[str]) -> dict[str, Any]:
-    """Fields by name, from parts of the form `field=value`."""
-    allowed = [field.name for field in fields(scheme) if field.init]
-    values: dict[str, Any] = {}
-    for part in parts:
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals:
-            raise UserError(f"scheme '{text}': '{part}' is not field=value; fields: {', '.join(allowed)}.")
-        if key not in allowed:
-            raise unknown(f"field of {text.partition('(')[0].strip()}", key, allowed)
-        if key in values:
-            raise UserError(f"scheme '{text}': '{key}' is given twice; give it once.")
-        values[key] = _value(value)
-    return values
-
-
-def _split(text: str) -> list[str]:
-    """Parts between the commas that stand outside parentheses."""
-    parts, level = [""], 0
-    for letter in text:
-        level += (letter == "(") - (letter == ")")
-        if letter == "," and level == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
-
-
 def _value(text: str) -> Any:
     """A Python literal, a nested scheme, or the text itself."""
     if text.partition("(")[0] in names():
         return parse(text)
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return literal(text)

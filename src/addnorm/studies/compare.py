@@ -6,7 +6,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,10 @@ from addnorm.studies.eta import Work
 from addnorm.studies.measured import Measured, measured
 from addnorm.studies.notes import notes
 from addnorm.studies.runner import Signalled, StudyProgress, train_all
-from addnorm.studies.sizes import connection_parameters
 from addnorm.studies.spec import CompareConfig, Run, arms, runs
 from addnorm.studies.store import RunRecord, Store
-from addnorm.tasks.language_modeling import LanguageModeling
+from addnorm.tasks._task import Problem
 from addnorm.training.interruption import Interrupted
-from addnorm.training.run import build
 
 TIMES = "times.jsonl"
 
@@ -69,11 +67,11 @@ def compare(
     return results
 
 
-def check(spec: CompareConfig) -> LanguageModeling:
+def check(spec: CompareConfig) -> Problem:
     """Refuse now what every run would refuse later: a scheme's fields, the data, a shape that a scheme cannot take.
 
     Returns:
-        The task, with its text loaded.
+        The task, with its data loaded.
 
     Raises:
         UserError: what is wrong.
@@ -84,11 +82,11 @@ def check(spec: CompareConfig) -> LanguageModeling:
         if same is not scheme:
             raise UserError(f"schemes '{same}' and '{scheme}' are the same; give one of them.")
     planned = runs(spec)
-    task = tasks.prepare(planned[0].config)
+    problem = tasks.prepare(planned[0].config)
     for run in planned:
         if run.config.seed == spec.seed:
-            build(run.config, task.vocab_size)
-    return task
+            problem.build(run.config)
+    return problem
 
 
 def conclude(spec: CompareConfig, store: Store, failures: Mapping[str, str]) -> dict[str, Any]:
@@ -106,6 +104,8 @@ def conclude(spec: CompareConfig, store: Store, failures: Mapping[str, str]) -> 
             "name": spec.data,
             "tokenizer": spec.tokenizer,
             "unigram_entropy": about.get("unigram_entropy"),
+            "chance_name": about.get("chance_name", "unigram entropy"),
+            "loss_name": about.get("loss_name", "nats per token"),
             "bytes_per_token": about.get("bytes_per_token"),
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -130,7 +130,7 @@ def _job(run: Run, store: Store) -> Job:
         name=run.name,
         config=config,
         folder=store.run_folder(run),
-        work=Work(kind=run.arm.id, size=config.seconds or config.num_layers * config.tokens),
+        work=Work(kind=run.arm.id, size=config.seconds or config.num_layers * (config.steps or config.tokens)),
         resume=store.prepare(run),
     )
 
@@ -141,9 +141,7 @@ def _measured(spec: CompareConfig, store: Store) -> list[Measured]:
     for run in sorted(runs(spec), key=lambda run: run.config.seed):
         record = store.record(run)
         if record is not None:
-            about = record.about
-            own = connection_parameters(replace(run.config, seed=0), about["vocab_size"])
-            records[run.arm.id].append(replace(record, about={**about, "connection_parameters": own}))
+            records[run.arm.id].append(record)
     return [measured(arm, records[arm.id]) for arm in arms(spec)]
 
 

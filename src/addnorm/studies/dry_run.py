@@ -13,12 +13,10 @@ from addnorm.config import RunConfig
 from addnorm.probes.flops import flops
 from addnorm.probes.memory import activation_bytes
 from addnorm.studies.compare import check, cores
-from addnorm.studies.sizes import connection_parameters
 from addnorm.studies.spec import Arm, CompareConfig, arms, runs
-from addnorm.tasks.language_modeling import LanguageModeling
+from addnorm.tasks._task import Problem
 from addnorm.training.budget import Budget
-from addnorm.training.optimizer import Optimizer
-from addnorm.training.run import build
+from addnorm.training.optimizer import Optimizer, parameters_by_type
 
 STEPS = 3
 # A forward without backward, as a share of a step.
@@ -37,12 +35,12 @@ def estimate(spec: CompareConfig) -> list[dict[str, Any]]:
     Raises:
         UserError: a scheme's field or the data are not as they must be.
     """
-    task = check(spec)
+    problem = check(spec)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
     try:
         first = [run for run in runs(spec) if run.config.seed == spec.seed]
-        found = {run.arm.id: _estimate(run.arm, run.config, spec, task) for run in first}
+        found = {run.arm.id: _estimate(run.arm, run.config, spec, problem) for run in first}
     finally:
         torch.set_num_threads(threads)
     return [found[arm.id] for arm in arms(spec)]
@@ -53,13 +51,13 @@ def total_wall_s(estimates: Sequence[dict[str, Any]], spec: CompareConfig) -> fl
     return START_S + sum(row["seconds"] for row in estimates) / min(spec.workers or cores(), len(runs(spec)))
 
 
-def _estimate(arm: Arm, config: RunConfig, spec: CompareConfig, task: LanguageModeling) -> dict[str, Any]:
-    model = build(config, task.vocab_size)
-    batch = task.train_batch(0)
-    model.calibrate_(batch[0])
-    one = (batch[0][:1], batch[1][:1])
-    budget = Budget.of(config)
-    step_s = _step_s(model, config, task)
+def _estimate(arm: Arm, config: RunConfig, spec: CompareConfig, problem: Problem) -> dict[str, Any]:
+    model = problem.build(config)
+    batch = problem.train_batch(0)
+    problem.calibrate_(model)
+    one = tuple(part[:1] for part in batch)
+    budget = Budget.of(config, problem.tokens_per_step)
+    step_s = _step_s(model, config, problem)
     evaluations = (config.evaluations + 1) * config.evaluation_tokens / budget.tokens_per_step * FORWARD * step_s
     training_s = budget.seconds if budget.seconds is not None else budget.steps * step_s
     return {
@@ -69,22 +67,22 @@ def _estimate(arm: Arm, config: RunConfig, spec: CompareConfig, task: LanguageMo
         "learning_rate": arm.learning_rate,
         "runs": spec.seeds,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "connection_parameters": connection_parameters(config, task.vocab_size),
-        "activation_bytes": activation_bytes(model, batch, task.loss),
-        "flops_per_token": flops(model, one, task.loss) / one[0].numel(),
-        "tokens": config.tokens if budget.seconds is None else None,
+        "connection_parameters": sum(p.numel() for p in parameters_by_type(model).get("connection", [])),
+        "activation_bytes": activation_bytes(model, batch, problem.loss),
+        "flops_per_token": flops(model, one, problem.loss) / problem.tokens_per_example,
+        "tokens": budget.steps * budget.tokens_per_step if budget.seconds is None else None,
         "seconds": spec.seeds * (training_s + evaluations),
     }
 
 
-def _step_s(model: torch.nn.Module, config: RunConfig, task: LanguageModeling) -> float:
+def _step_s(model: torch.nn.Module, config: RunConfig, problem: Problem) -> float:
     """Processor seconds of a training step: the median of a few, after one that warms up."""
     optimizer = Optimizer(model, config)
     times = []
     for step in range(1 + STEPS):
         began = time.process_time()
         optimizer.clear_gradient()
-        task.loss(model, task.train_batch(step)).backward()
+        problem.loss(model, problem.train_batch(step)).backward()
         optimizer.step(config.learning_rate)
         times.append(time.process_time() - began)
     return statistics.median(times[1:])

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from addnorm.config import RunConfig, check_at_least
 from addnorm.errors import UserError, unknown
 
-TASKS = ("language-modeling",)
 MOST_SEEDS = 1000
 
 
@@ -38,6 +37,8 @@ class CompareConfig:
     """Depths, in layers of attention and feed-forward."""
     tokens: tuple[int, ...] = (38_400,)
     """Budget of a run in training tokens: one number, or one for each depth."""
+    steps: tuple[int, ...] | None = None
+    """Budget of a run in steps instead of tokens: one number, or one for each depth."""
     seconds: tuple[float, ...] | None = None
     """Budget of a run in seconds of training instead of tokens: one number, or one for each depth."""
     # 24 layers, 180 steps, seed 0, warm-up 0.3, nats at 1e-3, 2e-3, 4e-3, 8e-3: pre-norm 3.20, 2.94, 2.76, 2.68;
@@ -53,7 +54,7 @@ class CompareConfig:
     workers: int | None = None
     """Runs trained at the same time, each on one thread. None: as many as cores."""
     task: str = "language-modeling"
-    """What is learned."""
+    """What is learned: a name of `addnorm tasks`, with optional fields, or a Python file that defines a task."""
     data: str = "shakespeare"
     """shakespeare (shipped), a text file, a folder of *.txt, or hf:NAME of a `datasets` data set."""
     tokenizer: str = "byte"
@@ -75,6 +76,11 @@ class CompareConfig:
     """How tokens know their place."""
     qk_norm: Literal["rms", "none"] = "none"
     """rms: normalise each head's queries and keys."""
+    attention: Literal["fused", "plain", "sliding-window", "linear"] = "fused"
+    """fused: all pairs of tokens, by torch's kernel. plain: hold the scores, for schemes that add to them.
+    sliding-window: near tokens only, see window. linear: a state of fixed size instead of weights."""
+    window: int | None = None
+    """Of sliding-window attention: a token sees itself and the window - 1 before it."""
     dropout: float = 0.0
     """On embeddings and on sublayer outputs."""
     attention_dropout: float = 0.0
@@ -200,17 +206,29 @@ def scheme_names() -> list[str]:
 def _run_config(spec: CompareConfig, arm: Arm, number: int) -> RunConfig:
     position = spec.layers.index(arm.layers)
     own = {field.name for field in fields(CompareConfig)}
-    shared = {field.name: getattr(spec, field.name) for field in fields(RunConfig) if field.name in own}
+    shared = {name: value for name, value in _task_defaults(spec.task).items() if name not in own}
+    shared |= {field.name: getattr(spec, field.name) for field in fields(RunConfig) if field.name in own}
     shared |= {
         "scheme": arm.scheme,
         "num_layers": arm.layers,
         "learning_rate": arm.learning_rate,
         "tokens": _of_depth(spec.tokens, position),
+        "steps": None if spec.steps is None else _of_depth(spec.steps, position),
         "seconds": None if spec.seconds is None else _of_depth(spec.seconds, position),
         "seed": spec.seed + number,
         "max_tokens": max(2048, spec.context),
     }
     return RunConfig(**shared)
+
+
+def _task_defaults(task: str) -> Mapping[str, Any]:
+    """What a task trains with by default; the command's own task has none, and torch is not imported to find out."""
+    if task == CompareConfig.task:
+        return {}
+    from addnorm import tasks
+    from addnorm.specification import parts
+
+    return tasks.get(parts("task", task)[0]).defaults
 
 
 def _of_depth(values: Sequence[Any], position: int) -> Any:
@@ -219,7 +237,7 @@ def _of_depth(values: Sequence[Any], position: int) -> Any:
 
 def _to_tuples(spec: CompareConfig) -> None:
     """Lists, as JSON and TOML give them, and lone values become tuples."""
-    for name in ("schemes", "layers", "tokens", "seconds", "learning_rates"):
+    for name in ("schemes", "layers", "tokens", "steps", "seconds", "learning_rates"):
         value = getattr(spec, name)
         if isinstance(value, (str, int, float)):
             value = (value,)
@@ -233,7 +251,7 @@ def _check_lists(spec: CompareConfig) -> None:
             raise UserError(f"{name} is empty; give at least one.")
     for name in ("layers", "learning_rates"):
         _refuse_repeats(name, getattr(spec, name))
-    for name in ("tokens", "seconds"):
+    for name in ("tokens", "steps", "seconds"):
         values = getattr(spec, name)
         if values is not None and len(values) not in (1, len(spec.layers)):
             raise UserError(
@@ -242,7 +260,7 @@ def _check_lists(spec: CompareConfig) -> None:
 
 
 def _check_numbers(spec: CompareConfig) -> None:
-    for name, low in (("layers", 1), ("tokens", 1), ("seconds", 0.1), ("learning_rates", 0)):
+    for name, low in (("layers", 1), ("tokens", 1), ("steps", 1), ("seconds", 0.1), ("learning_rates", 0)):
         for value in getattr(spec, name) or ():
             check_at_least(name, value, low)
     check_at_least("seeds", spec.seeds, 1)
@@ -253,15 +271,15 @@ def _check_numbers(spec: CompareConfig) -> None:
     for name, value in (
         *(("layers", n) for n in spec.layers),
         *(("tokens", n) for n in spec.tokens),
+        *(("steps", n) for n in spec.steps or ()),
         ("seeds", spec.seeds),
     ):
         if not isinstance(value, int):
             raise UserError(f"{name}={value} is not allowed; use a whole number.")
     if spec.workers is not None:
         check_at_least("workers", spec.workers, 1)
-    for name, allowed in (("task", TASKS), ("pick", ("each", "best"))):
-        if getattr(spec, name) not in allowed:
-            raise unknown(name, str(getattr(spec, name)), allowed)
+    if spec.pick not in ("each", "best"):
+        raise unknown("pick", str(spec.pick), ("each", "best"))
 
 
 def _check_scheme(specification: str) -> str:

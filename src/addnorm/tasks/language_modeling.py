@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from addnorm import schemes
 from addnorm.config import RunConfig
 from addnorm.data import sources, tokenizer
 from addnorm.data.batches import TokenStream, unigram_entropy
 from addnorm.data.text import TextSplits, joined
-from addnorm.data.tokenizer import Tokenizer
+from addnorm.data.tokenizer import Tokenizer, bits_per_byte
+from addnorm.errors import UserError
+from addnorm.models.decoder import Transformer
+from addnorm.tasks._cross_entropy import cross_entropy
+from addnorm.tasks._task import Prediction, Problem, Reader, Score, Split, Task, evaluating
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -27,6 +32,7 @@ EVALUATION_BATCH_TOKENS = 4096
 """Tokens of a forward in evaluation; 24 layers of width 32 take 72 us a token, in batches of 512 they take 124."""
 EVALUATION_BATCH_LOGITS = 2**22
 """Tokens times vocabulary in a forward of evaluation, at most: 16 MB of logits."""
+PREDICTED_TOKENS = 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,14 +42,42 @@ class Corpus:
     tokenizer: Tokenizer
     train: TokenStream
     validation: TokenStream
+    test: TokenStream
     bytes_per_token: float
     fingerprint: str
 
 
-class LanguageModeling:
-    """Next-token prediction: `loss = -mean_t ln p(token_{t+1} | token_1..t)`, in nats a token.
+class TextReader(Reader):
+    """A tokenizer, and the decoder that it feeds.
 
-    Batches and evaluation windows depend on the config alone; nothing here has a state to save.
+    Args:
+        tokenizer: of the run.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def build(self, config: RunConfig) -> Transformer:
+        """A decoder over the tokenizer's vocabulary, with fresh weights."""
+        shape = asdict(config.model(self.tokenizer.vocab_size))
+        return Transformer(schemes.parse(config.scheme), seed=config.seed, calibration="later", **shape)
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer."""
+        self.tokenizer.save(folder / tokenizer.FILE)
+
+    def predict(self, model: nn.Module, given: str, config: RunConfig) -> Prediction:
+        """The likeliest continuation, 200 tokens of it; `addnorm generate` has all choices."""
+        assert isinstance(model, Transformer)
+        if not given:
+            raise UserError('the text to continue is empty; give at least one letter, such as "ROMEO:".')
+        prompt = torch.from_numpy(self.tokenizer.encode(given))[None]
+        text = self.tokenizer.decode(model.generate(prompt, PREDICTED_TOKENS)[0].numpy())
+        return Prediction(text=text, values={"prompt": given, "text": text})
+
+
+class LanguageModelingProblem(Problem):
+    """Next-token prediction on a text: `loss = -mean_t ln p(token_{t+1} | token_1..t)`, in nats a token.
 
     Args:
         config: the run; its seed, context, batch size and evaluation tokens.
@@ -51,15 +85,25 @@ class LanguageModeling:
     """
 
     def __init__(self, config: RunConfig, corpus: Corpus) -> None:
-        self.config, self.corpus = config, corpus
+        super().__init__(config, TextReader(corpus.tokenizer))
+        self.corpus = corpus
         self.tokenizer = corpus.tokenizer
         self.vocab_size = corpus.tokenizer.vocab_size
         self.bytes_per_token = corpus.bytes_per_token
-        self.fingerprint = corpus.fingerprint
         corpus.train.check_length(config.context)
-        self._validation = self._evaluation_batches()
+        self._validation = self._evaluation_batches(corpus.validation, config.evaluation_tokens)
         targets = np.concatenate([batch.numpy().ravel() for _, batch in self._validation])
         self.unigram_entropy = unigram_entropy(corpus.train.tokens, targets, self.vocab_size)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the text and of the tokenizer."""
+        return self.corpus.fingerprint
+
+    @property
+    def chance_loss(self) -> float:
+        """The unigram entropy, in nats a token."""
+        return self.unigram_entropy
 
     def train_batch(self, step: int) -> tuple[Int[Tensor, "batch context"], Int[Tensor, "batch context"]]:
         """Inputs and targets of a step: a function of the config's seed and the step."""
@@ -67,50 +111,70 @@ class LanguageModeling:
             self.corpus.train.batch(self.config.seed, step, self.config.batch_size, self.config.context),
         )
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Nats a token on a batch of inputs and targets; a scalar with its graph."""
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """Nats a token on a batch of inputs and targets, smoothed; a scalar with its graph."""
         inputs, targets = batch
-        return F.cross_entropy(model(inputs).flatten(0, -2).float(), targets.flatten())
+        return cross_entropy(model(inputs), targets, self.config.label_smoothing)
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
         """Nats a token on the held-out windows, without dropout."""
-        was_training = model.training
-        model.eval()
-        try:
-            total = sum(self.loss(model, batch).item() * batch[1].numel() for batch in self._validation)
-        finally:
-            model.train(was_training)
-        return total / sum(targets.numel() for _, targets in self._validation)
+        return self._mean_loss(model, self._validation)
 
-    def save_tokenizer(self, folder: Path) -> None:
-        """Write what `load_tokenizer` reads."""
-        self.tokenizer.save(folder / tokenizer.FILE)
+    def scores(
+        self, model: nn.Module, split: Split = "test", limit: int | None = None, *, baselines: bool = True
+    ) -> list[Score]:
+        """Bits per byte and perplexity.
 
-    def _evaluation_batches(self) -> list[tuple[Tensor, Tensor]]:
+        Args:
+            model: the decoder.
+            split: of the text.
+            limit: sequences of the context's length at most; None = the whole split.
+            baselines: also those of a model that knows how often each token comes.
+        """
+        stream = self.corpus.validation if split == "validation" else self.corpus.test
+        stream.check_length(self.config.context)
+        batches = self._evaluation_batches(stream, limit * self.config.context if limit else len(stream))
+        loss = self._mean_loss(model, batches)
+        return [
+            Score(name="bits per byte", value=bits_per_byte(loss, self.bytes_per_token), better="lower"),
+            Score(name="perplexity", value=math.exp(loss), better="lower", note="per token"),
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """The vocabulary's size, and bytes a token."""
+        return {"vocab_size": self.vocab_size, "bytes_per_token": self.bytes_per_token}
+
+    def _mean_loss(self, model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
+        with evaluating(model):
+            total = sum(cross_entropy(model(x), targets).item() * targets.numel() for x, targets in batches)
+        return total / sum(targets.numel() for _, targets in batches)
+
+    def _evaluation_batches(self, stream: TokenStream, most: int) -> list[tuple[Tensor, Tensor]]:
         config = self.config
         tokens = min(EVALUATION_BATCH_TOKENS, EVALUATION_BATCH_LOGITS // self.vocab_size)
         size = max(config.batch_size, tokens // config.context)
-        batches = self.corpus.validation.sequential(config.context, size, config.evaluation_tokens)
-        return [_tensors(batch) for batch in batches]
+        return [_tensors(batch) for batch in stream.sequential(config.context, size, most)]
 
 
-def prepare(config: RunConfig) -> LanguageModeling:
-    """The task with its text loaded and its tokenizer built.
+@dataclass(frozen=True, kw_only=True)
+class LanguageModeling(Task):
+    """Language modeling: predict the next token of a text."""
 
-    Raises:
-        UserError: the text is missing, no text, or shorter than one sequence.
-    """
-    return LanguageModeling(config, _corpus(sources.load(config.data), config.tokenizer))
+    def prepare(self, config: RunConfig) -> LanguageModelingProblem:
+        """The text loaded and its tokenizer built.
 
+        Raises:
+            UserError: the text is missing, no text, or shorter than one sequence.
+        """
+        return LanguageModelingProblem(config, _corpus(sources.load(config.data), config.tokenizer))
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer that a run was trained with.
+    def reader(self, folder: Path) -> TextReader:
+        """The tokenizer that a run was trained with.
 
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    return tokenizer.load(folder / tokenizer.FILE)
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        return TextReader(tokenizer.load(folder / tokenizer.FILE))
 
 
 @lru_cache(maxsize=2)
@@ -123,6 +187,7 @@ def _corpus(splits: TextSplits, tokenizer_name: str) -> Corpus:
         tokenizer=tokens,
         train=_stream(tokens, joined(splits.train), "training"),
         validation=_stream(tokens, validation, "validation"),
+        test=_stream(tokens, joined(splits.test), "test"),
         bytes_per_token=tokenizer.bytes_per_token(tokens, validation),
         fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
     )

@@ -23,10 +23,9 @@ class Budget:
     seconds: float | None
 
     @classmethod
-    def of(cls, config: RunConfig) -> Budget:
-        """The budget that a config asks for."""
-        tokens_per_step = config.context * config.batch_size
-        steps = math.ceil(config.tokens / tokens_per_step)
+    def of(cls, config: RunConfig, tokens_per_step: int) -> Budget:
+        """The budget that a config asks for, in steps of so many tokens."""
+        steps = config.steps or math.ceil(config.tokens / tokens_per_step)
         return cls(tokens_per_step=tokens_per_step, steps=steps, seconds=config.seconds)
 
     def progress(self, step: int, wall_s: float) -> float:

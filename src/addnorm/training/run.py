@@ -6,26 +6,27 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from addnorm import __version__, schemes, tasks
+from addnorm import __version__, tasks
 from addnorm.config import RunConfig
-from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError
-from addnorm.models.decoder import Transformer
-from addnorm.probes.diagnosis import diagnose
+from addnorm.probes.diagnosis import Thresholds, diagnose
 from addnorm.probes.flops import flops
 from addnorm.probes.memory import activation_bytes
-from addnorm.tasks.language_modeling import LanguageModeling
+from addnorm.tasks._task import Problem, Reader
 from addnorm.training import environment
+from addnorm.training.accumulation import first_part
 from addnorm.training.arithmetic import enough_memory, flushed_denormals
 from addnorm.training.checkpoint import Checkpoint, CheckpointWarning
 from addnorm.training.counters import Progress
 from addnorm.training.interruption import StopNow, Watch
+from addnorm.training.optimizer import parameters_by_type
 from addnorm.training.run_folder import RunFolder, fingerprint
 from addnorm.training.seeding import seeded
 from addnorm.training.snapshot import load_weights_
@@ -78,17 +79,23 @@ def train(
     return result
 
 
-def build(config: RunConfig, vocab_size: int) -> Transformer:
-    """The model of a run, with fresh weights.
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A run's model, ready to answer.
 
-    Raises:
-        UserError: the scheme or a field of the shape is not allowed.
+    Args:
+        model: in evaluation, with the weights of the best checkpoint.
+        reader: its tokenizer and labels.
+        config: of the run.
     """
-    return Transformer(schemes.parse(config.scheme), seed=config.seed, **asdict(config.model(vocab_size)))
+
+    model: Any
+    reader: Reader
+    config: RunConfig
 
 
-def load_model(folder: Path) -> tuple[Transformer, Tokenizer, RunConfig]:
-    """The model of a run's best checkpoint (of another one if that is damaged), its tokenizer and its config.
+def load_run(folder: Path) -> Loaded:
+    """The model of a run's best checkpoint (of another one if that is damaged), its reader and its config.
 
     Raises:
         UserError: the folder holds no run, or no checkpoint that can be read.
@@ -100,10 +107,23 @@ def load_model(folder: Path) -> tuple[Transformer, Tokenizer, RunConfig]:
         raise UserError(f"{run.path} has no checkpoint yet; train it first.")
     checkpoint, faults = found
     _warn(checkpoint, faults)
-    tokenizer = tasks.get(config.task).load_tokenizer(run.path)
-    model = build(config, tokenizer.vocab_size)
+    reader = tasks.reader(config, run.path)
+    model = reader.build(config)
     load_weights_(model, checkpoint.weights, checkpoint.state["ties"])
-    return model.eval(), tokenizer, config
+    return Loaded(model=model.eval(), reader=reader, config=config)
+
+
+def load_model(folder: Path) -> tuple[Any, Any, RunConfig]:
+    """Model, tokenizer and config of a language modeling run; `load_run` is for every task.
+
+    Raises:
+        UserError: the folder holds no run, no checkpoint that can be read, or a run of a task without a tokenizer.
+    """
+    loaded = load_run(folder)
+    tokenizer = getattr(loaded.reader, "tokenizer", None)
+    if tokenizer is None:
+        raise UserError(f"{folder} is a run of {loaded.config.task}, which has no tokenizer; use addnorm predict.")
+    return loaded.model, tokenizer, loaded.config
 
 
 def _train(
@@ -122,20 +142,21 @@ def _prepared(config: RunConfig, run: RunFolder, watch: Watch) -> Trainer:
     """The trainer at the start, or where the last checkpoint was written."""
     try:
         with watch.breakable():
-            task = tasks.prepare(config)
-            model = build(config, task.vocab_size)
-            model.calibrate_(task.train_batch(0)[0])
-            _describe(run, config, task, model)
-            trainer = Trainer(config, task, model, run, watch)
+            problem = tasks.prepare(config)
+            model = problem.build()
+            problem.calibrate_(model)
+            _describe(run, problem, model)
+            trainer = Trainer(config, problem, model, run, watch)
             _restore(trainer)
             return trainer
     except StopNow:
         raise watch.interrupted(run.path) from None
 
 
-def _describe(run: RunFolder, config: RunConfig, task: LanguageModeling, model: Transformer) -> None:
+def _describe(run: RunFolder, problem: Problem, model: nn.Module) -> None:
     """Write what is known before the first step; a resumed run must find the same data."""
-    identity = fingerprint(config, task.fingerprint)
+    config = problem.config
+    identity = fingerprint(config, problem.fingerprint)
     if (run.path / "run.json").exists():
         if run.read("run.json").get("fingerprint") != identity:
             raise UserError(
@@ -144,22 +165,25 @@ def _describe(run: RunFolder, config: RunConfig, task: LanguageModeling, model: 
             )
         _warn_of_threads(run)
         return
-    about = {"fingerprint": identity, "addnorm": __version__} | _measure(task, model)
+    about = {"fingerprint": identity, "addnorm": __version__} | _measure(problem, model)
     run.create(config, environment.describe())
-    task.save_tokenizer(run.path)
+    problem.reader.save(run.path)
     run.write("run.json", about)
 
 
-def _measure(task: LanguageModeling, model: Transformer) -> dict[str, Any]:
+def _measure(problem: Problem, model: nn.Module) -> dict[str, Any]:
     """What the model and a step cost; before anything is written, so that a bad shape leaves no folder."""
-    inputs, targets = task.train_batch(0)
+    batch = first_part(problem.train_batch(0), problem.config)
+    one = tuple(part[:1] for part in batch)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "vocab_size": task.vocab_size,
-        "unigram_entropy": task.unigram_entropy,
-        "bytes_per_token": task.bytes_per_token,
-        "activation_bytes": activation_bytes(model, (inputs, targets), task.loss),
-        "flops_per_token": flops(model, (inputs[:1], targets[:1]), task.loss) / inputs.shape[1],
+        "connection_parameters": sum(p.numel() for p in parameters_by_type(model).get("connection", [])),
+        "unigram_entropy": problem.chance_loss,
+        "chance_name": problem.chance_name,
+        "loss_name": problem.loss_name,
+        **problem.facts(),
+        "activation_bytes": activation_bytes(model, batch, problem.loss),
+        "flops_per_token": flops(model, one, problem.loss) / problem.tokens_per_example,
     }
 
 
@@ -221,14 +245,26 @@ def _reporter(on_progress: Callable[[Progress], None] | None) -> Callable[[Train
 def _result(trainer: Trainer, status: str) -> dict[str, Any]:
     rows = trainer.run.rows()
     losses = [float(row["loss"]) for row in rows if row["event"] == "train"][-LAST_ROWS:]
-    tokens, wall_s = trainer.tokens, trainer.clock.wall_s
+    tokens, wall_s, problem = trainer.tokens, trainer.clock.wall_s, trainer.task
+    thresholds = Thresholds(chance_name=problem.chance_name).times(problem.loss_unit)
     return {
         "status": status,
         "tokens": tokens,
         "wall_s": wall_s,
         "cpu_s": trainer.clock.cpu_s,
         "validation_loss": trainer.at.validation_loss,
+        "lowest_validation_loss": trainer.at.lowest_loss,
         "train_loss": sum(losses) / len(losses) if losses else math.nan,
         "tokens_per_s": tokens / wall_s if wall_s else 0.0,
-        "diagnosis": asdict(diagnose(rows, trainer.task.unigram_entropy)),
+        "diagnosis": asdict(diagnose(rows, problem.chance_loss, thresholds)),
+        "scores": _scores(trainer),
     }
+
+
+def _scores(trainer: Trainer) -> list[dict[str, Any]]:
+    """The field's metrics on some of the validation items; what trivial answers get is for `addnorm evaluate`."""
+    if not trainer.config.score_items:
+        return []
+    limit = trainer.config.score_items
+    with trainer.averaged():
+        return [asdict(score) for score in trainer.task.scores(trainer.model, "validation", limit, baselines=False)]
