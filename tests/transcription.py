@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+import agreement
 from addnorm import Scheme, Stack
 from addnorm.layers.arrange import Composed
 from addnorm.layers.attention import Attention, AttentionOptions
@@ -110,8 +111,7 @@ def assert_agrees(
         )
         assert ours.keys() == theirs.keys()
         for name, expected in theirs.items():
-            error = (ours[name].double() - expected).abs().max() / expected.abs().max().clamp_min(1.0)
-            assert error <= tolerance, f"{name} in {dtype}: {error:.1e}"
+            agreement.is_within(tolerance, name, ours[name], expected)
 
 
 def _outcome(stack: Stack, embedding: Tensor, compute: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
