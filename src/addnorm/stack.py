@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from addnorm.residual import Connection, Kind, Profile, Scheme, Site, State
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+
+Later = Literal["later"]
 
 
 class Block(nn.Module):
@@ -72,6 +75,11 @@ class Stack(nn.Module):
             (`Scheme.inside`) needs those of `addnorm.layers`, built for it.
         d_model: the width.
         sites: each sublayer's place; by default two sublayers make a layer.
+        calibration: for a scheme that sets initial values from data, a typical batch of embeddings; "later" if
+            `calibrate_` is called or weights are loaded before the first forward.
+
+    Raises:
+        UserError: a sublayer is not built for the scheme, or the scheme needs a calibration and none came.
 
     Example:
         >>> import torch, addnorm
@@ -87,10 +95,13 @@ class Stack(nn.Module):
         sublayers: Iterable[nn.Module],
         d_model: int,
         sites: Sequence[Site] | None = None,
+        *,
+        calibration: Tensor | Later | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(scheme, Scheme):
             raise UserError(f"{scheme!r} is not a scheme; use addnorm.schemes.parse('pre-norm') or one of its classes.")
+        check_calibration(scheme, calibration, "a batch of embeddings")
         sublayers = list(sublayers)
         places = _sites_of(sublayers, sites)
         self.passes = _check_inside(scheme, sublayers, places)
@@ -103,6 +114,8 @@ class Stack(nn.Module):
         self.sites = places
         self.checkpointing = False
         self.rescale_()
+        if isinstance(calibration, Tensor):
+            self.calibrate_(calibration)
 
     def rescale_(self) -> None:
         """Let the scheme rescale the sublayers' fresh weights; once after every fresh initialisation."""
@@ -133,7 +146,7 @@ class Stack(nn.Module):
     @torch.no_grad()
     def calibrate_(self, embedding: Float[Tensor, "*tokens d_model"], *context: Any) -> None:
         """Let the scheme set what depends on data, from one batch, site after site; without dropout."""
-        if not self.scheme.needs_calibration:
+        if not self.scheme.needs_calibration or any(p.is_meta for p in self.parameters()):
             return
         training, before, state = self.training, None, self.entrance(embedding)
         context = self._surroundings(context)
@@ -157,6 +170,27 @@ class Stack(nn.Module):
     def _surroundings(self, context: tuple[Any, ...]) -> tuple[Any, ...]:
         """What came, or a context for what sublayers pass to each other."""
         return context or ((Context(),) if self.passes else ())
+
+
+def check_calibration(scheme: Scheme, given: Any, wanted: str) -> None:
+    """Refuse a scheme that needs a calibration where none is given; without memory there is nothing to calibrate.
+
+    Args:
+        scheme: the scheme.
+        given: what came: a batch, "later", or None.
+        wanted: what a batch would be, in words.
+
+    Raises:
+        UserError: the scheme needs one and none came, or a word that is not "later".
+    """
+    if isinstance(given, str) and given != "later":
+        raise UserError(f"calibration='{given}' is not allowed; give {wanted}, or 'later'.")
+    if given is None and scheme.needs_calibration and not torch.empty(0).is_meta:
+        raise UserError(
+            f"{scheme!r} sets initial values from a batch and none came; pass calibration={wanted}, or "
+            "calibration='later' if you load weights or call calibrate_ before the first forward, or take a form "
+            "that needs no batch, such as admin(growth=log)."
+        )
 
 
 def _sites_of(sublayers: list[nn.Module], given: Sequence[Site] | None) -> list[Site]:

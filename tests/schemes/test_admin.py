@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from addnorm import Stack, Transformer, UserError
+from addnorm import Encoder, EncoderDecoder, Stack, Transformer, UserError
 from addnorm.schemes.admin import Admin
+from addnorm.schemes.by_layer import ByLayer
 from small_models import noise_like, small, tokens
 from transcription import Parts, assert_agrees, norm, real_sublayers
 
@@ -56,7 +57,7 @@ def profile(stack: Stack, x: Tensor) -> list[float]:
 
 def test_the_profile_adds_up_the_variances_of_a_batch():
     torch.manual_seed(0)
-    stack = Stack(Admin(growth="profile"), real_sublayers(3), 12).double()
+    stack = Stack(Admin(growth="profile"), real_sublayers(3), 12, calibration="later").double()
     x = noise_like(torch.empty(4, 7, 12, dtype=torch.float64))
     stack.calibrate_(x)
     with torch.no_grad():
@@ -68,7 +69,7 @@ def test_the_profile_adds_up_the_variances_of_a_batch():
 
 
 def test_without_a_batch_the_profile_is_refused_and_says_what_to_do():
-    model = small(Admin(growth="profile"))
+    model = small(Admin(growth="profile"), calibration="later")
     with pytest.raises(UserError, match=r"calibrate_\(tokens\)"):
         model(tokens())
     model.calibrate_(tokens())
@@ -79,14 +80,15 @@ def test_without_a_batch_the_profile_is_refused_and_says_what_to_do():
 
 
 def test_weights_of_a_calibrated_model_need_no_calibration():
-    model, other = small(Admin(growth="profile")), small(Admin(growth="profile"))
-    model.calibrate_(tokens())
+    model = small(Admin(growth="profile"), calibration=tokens())
+    other = small(Admin(growth="profile"), calibration="later")
     other.load_state_dict(model.state_dict())
     assert torch.equal(model(tokens()), other(tokens()))
 
 
 def test_calibration_leaves_mode_random_state_and_all_else_as_they_were():
-    model = Transformer(Admin(growth="profile"), vocab_size=11, d_model=16, num_heads=2, num_layers=2, dropout=0.5)
+    shape = {"vocab_size": 11, "d_model": 16, "num_heads": 2, "num_layers": 2, "dropout": 0.5}
+    model = Transformer(Admin(growth="profile"), calibration="later", **shape)
     before = {name: p.clone() for name, p in model.named_parameters()}
     random_state = torch.get_rng_state()
     model.calibrate_(tokens())
@@ -94,6 +96,57 @@ def test_calibration_leaves_mode_random_state_and_all_else_as_they_were():
     assert torch.equal(torch.get_rng_state(), random_state)
     for name, parameter in model.named_parameters():
         assert name.endswith("omega") or torch.equal(parameter, before[name])
+
+
+SHAPE = {"vocab_size": 11, "d_model": 16, "num_heads": 2, "num_layers": 2}
+PROFILE = Admin(growth="profile")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda **given: Transformer(PROFILE, **SHAPE, **given),
+        lambda **given: Encoder(PROFILE, **SHAPE, **given),
+        lambda **given: EncoderDecoder(PROFILE, **SHAPE, **given),
+        lambda **given: Stack(PROFILE, real_sublayers(1), 12, **given),
+        lambda **given: Transformer(ByLayer(first=PROFILE, share=0.5), **SHAPE, **given),
+    ],
+    ids=["decoder", "encoder", "encoder-decoder", "stack", "first layers"],
+)
+def test_construction_without_a_batch_is_refused_and_says_what_to_change(build):
+    with pytest.raises(UserError, match=r"pass calibration=.*growth=log"):
+        build()
+    with pytest.raises(UserError, match="'later'"):
+        build(calibration="soon")
+    assert all(tensor.isnan().any() == name.endswith("omega") for name, tensor in omegas(build(calibration="later")))
+    with torch.device("meta"):
+        assert all(tensor.is_meta for tensor in build().parameters())
+
+
+def omegas(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name, p) for name, p in module.named_parameters() if name.endswith("omega")]
+
+
+@pytest.mark.parametrize("body", [Transformer, Encoder])
+def test_a_batch_at_construction_is_a_calibration_of_it(body):
+    one, two = body(PROFILE, calibration=tokens(), **SHAPE), body(PROFILE, calibration="later", **SHAPE)
+    two.calibrate_(tokens())
+    for (name, a), (_, b) in zip(one.named_parameters(), two.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+    assert len({float(p.detach()[0]) for _, p in omegas(one)}) == 4
+
+
+def test_an_encoder_decoder_is_calibrated_on_pairs():
+    model = EncoderDecoder(PROFILE, calibration=(tokens(), tokens(seed=5)), **SHAPE)
+    assert model(tokens(), tokens()).isfinite().all()
+    # The decoder has three sublayers a layer; its factors grow with each, as the encoder's do.
+    for stack in (model.encoder, model.decoder):
+        factors = [float(p.detach()[0]) for _, p in omegas(stack)]
+        assert factors[0] == 1
+        assert sorted(factors[1:]) == factors[1:]
+    with pytest.raises(UserError, match="source ids, target ids"):
+        model.calibrate_(tokens())
+    EncoderDecoder(Admin(), **SHAPE).calibrate_(tokens())  # has nothing to calibrate
 
 
 def test_other_schemes_calibrate_nothing():

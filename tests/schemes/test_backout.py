@@ -79,8 +79,7 @@ def test_before_the_middle_the_exit_is_the_inner_one():
 def test_what_the_inner_scheme_asks_for_is_done():
     deep, inner = small(Backout(inner=DeepNorm())), small(DeepNorm())
     assert torch.equal(deep.stack.blocks[1].sublayer.fc1.weight, inner.stack.blocks[1].sublayer.fc1.weight)
-    model = small(Backout(inner=Admin(growth="profile")))
-    model.calibrate_(tokens())
+    model = small(Backout(inner=Admin(growth="profile")), calibration=tokens())
     assert model(tokens()).isfinite().all()
     site = sites(4)[0]
     assert Backout(inner=CompleteP(base_layers=1)).optimizer_rule(site).eps == 0.5

@@ -77,7 +77,7 @@ def test_each_layer_has_its_own_scheme_s_initial_values_and_rules():
 
 def test_a_scheme_that_needs_a_batch_needs_it_here_too():
     scheme = ByLayer(first=Admin(growth="profile"), share=0.5)
-    model = small(scheme)
+    model = small(scheme, calibration="later")
     with pytest.raises(UserError, match="calibrate_"):
         model(tokens())
     model.calibrate_(tokens())

@@ -79,8 +79,7 @@ def test_at_first_it_is_any_inner_scheme_bit_for_bit(text):
 def test_what_the_inner_scheme_asks_for_is_done():
     deep, inner = small(Gpas(inner=DeepNorm(), place="skip")), small(DeepNorm())
     assert torch.equal(deep.stack.blocks[1].sublayer.fc1.weight, inner.stack.blocks[1].sublayer.fc1.weight)
-    model = small(Gpas(inner=Admin(growth="profile"), place="skip"))
-    model.calibrate_(tokens())
+    model = small(Gpas(inner=Admin(growth="profile"), place="skip"), calibration=tokens())
     assert model(tokens()).isfinite().all()
     scheme, site = Gpas(inner=CompleteP(base_layers=1)), sites(4)[0]
     assert scheme.optimizer_rule(site).eps == scheme.optimizer_rule(site, "inner.norm.weight").eps == 0.5

@@ -54,12 +54,12 @@ class Subject:
         """A fresh stack of attention and feed-forward, float32, in evaluation."""
         assert self.scheme is not None
         d_model = self.width(wanted)
-        model = Transformer(self.scheme, vocab_size=VOCABULARY, num_layers=num_layers, **_shape(self.scheme, d_model))
+        shape = {"vocab_size": VOCABULARY, "num_layers": num_layers} | _shape(self.scheme, d_model)
+        batch = torch.arange(BATCH * TOKENS).reshape(BATCH, TOKENS) % VOCABULARY
+        model = Transformer(self.scheme, calibration=batch, **shape)
         if self.connection is not None:
             for block in model.stack.blocks:
                 block.connection = copy.deepcopy(self.connection).to(torch.float32)
-        if self.scheme.needs_calibration:
-            model.calibrate_(torch.arange(BATCH * TOKENS).reshape(BATCH, TOKENS) % VOCABULARY)
         return model.stack.eval()
 
     def body(self, num_layers: int = 2) -> Body:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from addnorm.config import model_config
@@ -15,6 +16,7 @@ from addnorm.layers.norm import padding
 from addnorm.models.sampling import Prompt, Sampling, sample_tokens
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
+from addnorm.stack import Later, check_calibration
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -26,10 +28,12 @@ class Transformer(nn.Module):
     Args:
         scheme: the residual scheme.
         seed: of the initial weights; the same seed gives the same sublayers under every scheme.
+        calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), token ids of a
+            typical batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
         shape: the fields of `addnorm.config.ModelConfig`: `vocab_size`, `d_model`, `num_heads`, `num_layers`, options.
 
     Raises:
-        UserError: a field is unknown, missing or not allowed.
+        UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
     Example:
         >>> import torch, addnorm
@@ -40,14 +44,24 @@ class Transformer(nn.Module):
         torch.Size([1, 7, 256])
     """
 
-    def __init__(self, scheme: Scheme, *, seed: int = 0, **shape: Any) -> None:
+    def __init__(
+        self,
+        scheme: Scheme,
+        *,
+        seed: int = 0,
+        calibration: Int[Tensor, "batch tokens"] | Later | None = None,
+        **shape: Any,
+    ) -> None:
         super().__init__()
+        check_calibration(scheme, calibration, "a batch of token ids")
         self.config = model_config(shape)
         self.scheme = scheme
         self.embedding = Embedding(self.config)
         self.stack = build_stack(scheme, self.config, "decoder")
         self.head = Head(self.config, scheme.logits(self.config.d_model, self.config.vocab_size))
         self.initialise_(seed)
+        if isinstance(calibration, Tensor):
+            self.calibrate_(calibration)
 
     def initialise_(self, seed: int) -> None:
         """Fill all parameters afresh from the seed; does nothing to parameters on the meta device."""
@@ -59,6 +73,7 @@ class Transformer(nn.Module):
         """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
         self.stack.after_step_(self.head.tables(self.embedding.tokens))
 
+    @torch.no_grad()
     def calibrate_(self, tokens: Int[Tensor, "batch tokens"]) -> None:
         """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
         if not self.scheme.needs_calibration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from addnorm.config import model_config
@@ -13,6 +14,7 @@ from addnorm.layers.initialise import initialise_
 from addnorm.layers.norm import padding
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
+from addnorm.stack import Later, check_calibration
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -24,10 +26,12 @@ class Encoder(nn.Module):
     Args:
         scheme: the residual scheme.
         seed: of the initial weights.
+        calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), token ids of a
+            typical batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
         shape: the fields of `addnorm.config.ModelConfig`.
 
     Raises:
-        UserError: a field is unknown, missing or not allowed.
+        UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
     Example:
         >>> import torch, addnorm
@@ -37,13 +41,23 @@ class Encoder(nn.Module):
         torch.Size([1, 7, 32])
     """
 
-    def __init__(self, scheme: Scheme, *, seed: int = 0, **shape: Any) -> None:
+    def __init__(
+        self,
+        scheme: Scheme,
+        *,
+        seed: int = 0,
+        calibration: Int[Tensor, "batch tokens"] | Later | None = None,
+        **shape: Any,
+    ) -> None:
         super().__init__()
+        check_calibration(scheme, calibration, "a batch of token ids")
         self.config = model_config(shape)
         self.scheme = scheme
         self.embedding = Embedding(self.config)
         self.stack = build_stack(scheme, self.config, "encoder")
         self.initialise_(seed)
+        if isinstance(calibration, Tensor):
+            self.calibrate_(calibration)
 
     def initialise_(self, seed: int) -> None:
         """Fill all parameters afresh from the seed."""
@@ -54,6 +68,16 @@ class Encoder(nn.Module):
     def after_step_(self) -> None:
         """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
         self.stack.after_step_([self.embedding.tokens.weight])
+
+    @torch.no_grad()
+    def calibrate_(self, tokens: Int[Tensor, "batch tokens"]) -> None:
+        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
+        if not self.scheme.needs_calibration:
+            return
+        training, positions = self.training, self.embedding.place(tokens)
+        self.eval()
+        self.stack.calibrate_(self.embedding(tokens, positions), Context(positions=positions))
+        self.train(training)
 
     def forward(
         self, tokens: Int[Tensor, "batch tokens"], keep: Bool[Tensor, "batch tokens"] | None = None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from addnorm.config import check_at_least, model_config
+from addnorm.errors import UserError
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
 from addnorm.layers.embedding import Embedding, Head
@@ -15,6 +17,7 @@ from addnorm.layers.initialise import initialise_
 from addnorm.layers.norm import padding
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
+from addnorm.stack import Later, check_calibration
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -29,10 +32,12 @@ class EncoderDecoder(nn.Module):
         scheme: the residual scheme of both stacks.
         seed: of the initial weights.
         encoder_layers: layers of the encoder; by default as many as the decoder's `num_layers`.
+        calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), source and target
+            ids of a typical batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
         shape: the fields of `addnorm.config.ModelConfig`; `num_layers` is the decoder's.
 
     Raises:
-        UserError: a field is unknown, missing or not allowed.
+        UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
     Example:
         >>> import torch, addnorm
@@ -42,8 +47,17 @@ class EncoderDecoder(nn.Module):
         torch.Size([1, 7, 256])
     """
 
-    def __init__(self, scheme: Scheme, *, seed: int = 0, encoder_layers: int | None = None, **shape: Any) -> None:
+    def __init__(
+        self,
+        scheme: Scheme,
+        *,
+        seed: int = 0,
+        encoder_layers: int | None = None,
+        calibration: tuple[Int[Tensor, "batch source"], Int[Tensor, "batch target"]] | Later | None = None,
+        **shape: Any,
+    ) -> None:
         super().__init__()
+        check_calibration(scheme, calibration, "(source ids, target ids)")
         self.config = model_config(shape)
         layers = self.config.num_layers if encoder_layers is None else encoder_layers
         check_at_least("encoder_layers", layers, 1)
@@ -54,6 +68,8 @@ class EncoderDecoder(nn.Module):
         self.decoder = build_stack(scheme, self.config, "decoder", self.encoder_config.num_layers)
         self.head = Head(self.config, scheme.logits(self.config.d_model, self.config.vocab_size))
         self.initialise_(seed)
+        if isinstance(calibration, tuple):
+            self.calibrate_(*calibration)
 
     def initialise_(self, seed: int) -> None:
         """Fill all parameters afresh from the seed."""
@@ -66,6 +82,27 @@ class EncoderDecoder(nn.Module):
         """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
         self.encoder.after_step_()
         self.decoder.after_step_(self.head.tables(self.embedding.tokens))
+
+    @torch.no_grad()
+    def calibrate_(
+        self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"] | None = None
+    ) -> None:
+        """Let the scheme set what depends on data: the encoder first, then the decoder, which reads its output.
+
+        Raises:
+            UserError: the scheme needs a calibration and no target came.
+        """
+        if not self.scheme.needs_calibration:
+            return
+        if target is None:
+            raise UserError("an encoder-decoder is calibrated on pairs; give calibrate_(source ids, target ids).")
+        training, positions = self.training, self.embedding.place(source)
+        self.eval()
+        self.encoder.calibrate_(self.embedding(source, positions), Context(positions=positions))
+        positions, memory = self.embedding.place(target), self.encode(source)
+        context = Context(causal=True, positions=positions, memory=memory)
+        self.decoder.calibrate_(self.embedding(target, positions), context)
+        self.train(training)
 
     def encode(
         self, source: Int[Tensor, "batch source"], keep: Bool[Tensor, "batch source"] | None = None

@@ -44,7 +44,7 @@ def build_stack(
             sublayers.append(arrange([_sublayer(kind, config, inside) for kind in kinds]))
         else:
             sublayers.append(_sublayer(place.kind, config, inside))
-    return Stack(scheme, sublayers, config.d_model, places)
+    return Stack(scheme, sublayers, config.d_model, places, calibration="later")  # by the body, from token ids
 
 
 def _sublayer(kind: Kind, config: ModelConfig, inside: Inside) -> nn.Module:

@@ -21,7 +21,7 @@ VOCABULARY = 64
 
 def toy(scheme: str, num_layers: int, seed: int, **shape: Any) -> Transformer:
     """A fresh decoder, by default of width 64 with 4 heads and a head of its own."""
-    wanted = {"vocab_size": VOCABULARY, "d_model": 64, "num_heads": 4, "tie_embeddings": False} | shape
+    wanted: dict[str, Any] = {"vocab_size": VOCABULARY, "d_model": 64, "num_heads": 4, "tie_embeddings": False} | shape
     return Transformer(schemes.parse(scheme), seed=seed, num_layers=num_layers, **wanted)
 
 
