@@ -112,9 +112,9 @@ class Exit(nn.Module):
     `collapse` reduces the state to one vector a token; the base class expects a state of one stream.
     """
 
-    def __init__(self, d_model: int, norm: NormKind) -> None:
+    def __init__(self, d_model: int, norm: NormKind, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = make_norm(norm, d_model)
+        self.norm = make_norm(norm, d_model, eps)
 
     def collapse(self, state: State) -> Float[Tensor, "*tokens d_model"]:
         """One vector a token, before the final norm."""

@@ -25,7 +25,7 @@ def vectors(*shape: int) -> Tensor:
     return torch.randn(*shape, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "swiglu"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu-tanh", "swiglu"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_it_is_its_formula(activation, bias):
     made, x = layer(activation, bias=bias), vectors(2, 3)
@@ -38,6 +38,8 @@ def test_it_is_its_formula(activation, bias):
         inner = inner.clamp(min=0)
     elif activation == "gelu":
         inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
+    elif activation == "gelu-tanh":
+        inner = inner * 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
     else:
         gate = linear(made.gate, x)
         inner = gate / (1 + (-gate).exp()) * inner
@@ -93,7 +95,7 @@ def test_the_value_path_runs_from_input_to_output():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"activation": "gleu"}, "activation 'gleu' is unknown; did you mean 'gelu'? Allowed: gelu, relu, swiglu."),
+        ({"activation": "gleu"}, "activation 'gleu' is unknown; did you mean 'gelu'? Allowed: gelu, gelu-tanh, relu, swiglu."),
         ({"d_ff": 0}, "d_ff=0 is not allowed; use 1 or more."),
         ({"d_model": 0}, "d_model=0 is not allowed"),
         ({"output_dropout": 1.5}, "output_dropout=1.5 is not allowed"),

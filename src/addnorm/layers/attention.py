@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least, check_heads, check_probability
+from addnorm.config import check_at_least, check_heads, check_positive, check_probability
 from addnorm.errors import UserError, unknown
 from addnorm.layers.context import Context, attention_mask
 from addnorm.layers.inside import Inside, Parts, PlaceShape
@@ -31,6 +31,7 @@ class AttentionOptions:
         bias: whether the projections have biases.
         qk_norm: "rms" normalises each head's queries and keys; "none" does not.
         rotary: turn queries and keys by their positions.
+        rotary_base: the wave length of the slowest turn is about `2 pi` times this.
         dropout: the probability of dropping an attention weight in training.
         output_dropout: the probability of dropping a feature of the output in training.
         kernel: "fused" is torch's `scaled_dot_product_attention`; "plain" holds the scores, `tokens^2` of them a head.
@@ -41,6 +42,7 @@ class AttentionOptions:
     bias: bool = True
     qk_norm: Literal["rms", "none"] = "none"
     rotary: bool = False
+    rotary_base: float = 10000.0
     dropout: float = 0.0
     output_dropout: float = 0.0
     kernel: Literal["fused", "plain"] = "fused"
@@ -49,6 +51,7 @@ class AttentionOptions:
     def __post_init__(self) -> None:
         check_probability("dropout", self.dropout)
         check_probability("output_dropout", self.output_dropout)
+        check_positive("rotary_base", self.rotary_base)
         if self.qk_norm not in ("rms", "none"):
             raise unknown("qk_norm", str(self.qk_norm), ("rms", "none"))
         if self.kernel not in ("fused", "plain"):
@@ -94,7 +97,7 @@ class Attention(nn.Module):
         normed = options.qk_norm == "rms"
         self.q_norm: nn.Module = RMSNorm(self.d_head) if normed else nn.Identity()
         self.k_norm: nn.Module = RMSNorm(self.d_head) if normed else nn.Identity()
-        self.rotary = Rotary(self.d_head) if options.rotary else None
+        self.rotary = Rotary(self.d_head, options.rotary_base) if options.rotary else None
         self.kernel, self.built_for = options.kernel, options.inside
         self.inside = Parts(options.inside, self._places())
 

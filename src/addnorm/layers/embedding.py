@@ -21,15 +21,23 @@ if TYPE_CHECKING:
 class Embedding(nn.Module):
     """Token vectors plus their positions' vectors where positions are added: `E[token] + P[position]`, then dropout.
 
+    With segments (BERT's token types) `S[segment]` is added too.
+
     Learned: `P` is a table. Sinusoidal: `sqrt(d_model) E[token] + P[position]`, as in Vaswani et al. 2017,
     arXiv:1706.03762, section 3.4: without the factor the sinusoids (RMS 0.71) drown the tokens (RMS `1/sqrt(d_model)`).
 
     Args:
         config: the shape; `position` says what is added.
+        segments: kinds of segment that the body is given.
+
+    Raises:
+        UserError: the shape asks for segments and the body has none.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, segments: int = 0) -> None:
         super().__init__()
+        if config.segments != segments:
+            raise UserError(f"segments={config.segments}: only an encoder tells segments apart; use 0.")
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.dropout = config.dropout
         self.scale = math.sqrt(config.d_model) if config.position == "sinusoidal" else 1.0
@@ -39,14 +47,26 @@ class Embedding(nn.Module):
             self.positions = LearnedPosition(config.max_tokens, config.d_model)
         elif config.position == "sinusoidal":
             self.positions = SinusoidalPosition(config.d_model)
+        self.segments = nn.Embedding(segments, config.d_model) if segments else None
 
     def forward(
-        self, tokens: Int[Tensor, "batch tokens"], positions: Int[Tensor, "*batch tokens"]
+        self,
+        tokens: Int[Tensor, "batch tokens"],
+        positions: Int[Tensor, "*batch tokens"],
+        segments: Int[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens d_model"]:
-        """The first vectors of the stream."""
+        """The first vectors of the stream; without `segments` all tokens are of segment 0.
+
+        Raises:
+            UserError: `segments` came and there is no table of them, or they are no ids of the tokens' shape.
+        """
+        if segments is not None:
+            self._check_segments(segments, tokens)
         embedded = self.tokens(tokens)
         if self.positions is not None:
             embedded = embedded * self.scale + self.positions(positions, embedded.dtype)
+        if self.segments is not None:
+            embedded = embedded + self.segments(torch.zeros_like(tokens) if segments is None else segments)
         return F.dropout(embedded, self.dropout, self.training) if self.dropout else embedded
 
     def place(
@@ -69,6 +89,15 @@ class Embedding(nn.Module):
             return positions
         check_keep(keep, (tokens.shape[0], start + tokens.shape[1]))
         return (positions - keep.int().argmax(dim=1, keepdim=True)).clamp(min=0)
+
+    def _check_segments(self, segments: Tensor, tokens: Tensor) -> None:
+        if self.segments is None:
+            raise UserError("segments came, but the model has none; build it with segments=2, or leave them out.")
+        if segments.shape != tokens.shape or segments.dtype not in (torch.int64, torch.int32):
+            raise UserError(
+                f"segments have shape {tuple(segments.shape)} and dtype {segments.dtype}; "
+                f"give integer ids of the tokens' shape {tuple(tokens.shape)}."
+            )
 
     def check_length(self, tokens: int) -> None:
         """Refuse sequences longer than the table of learned positions.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch.nn.functional as F
@@ -14,19 +16,25 @@ from addnorm.layers.inside import Inside, Parts, PlaceShape
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Activation = Literal["relu", "gelu", "swiglu"]
+Activation = Literal["relu", "gelu", "gelu-tanh", "swiglu"]
+ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu-tanh": partial(F.gelu, approximate="tanh"),
+    "swiglu": F.silu,
+}
 
 
 class FeedForward(nn.Module):
     """The feed-forward sublayer: `W2 act(W1 x)`; SwiGLU: `W2 (silu(Wg x) * W1 x)`.
 
-    ReLU: Vaswani et al. 2017, arXiv:1706.03762. GELU: Hendrycks and Gimpel 2016, arXiv:1606.08415. SwiGLU: Shazeer
-    2020, arXiv:2002.05202.
+    ReLU: Vaswani et al. 2017, arXiv:1706.03762. GELU: Hendrycks and Gimpel 2016, arXiv:1606.08415; "gelu-tanh"
+    is its approximation by a tanh, which GPT-2 was trained with. SwiGLU: Shazeer 2020, arXiv:2002.05202.
 
     Args:
         d_model: the width.
         d_ff: the inner width; by default 4 times `d_model`, for SwiGLU 8/3 times, rounded up to a multiple of 8.
-        activation: "relu", "gelu" or "swiglu".
+        activation: "relu", "gelu", "gelu-tanh" or "swiglu".
         bias: whether the linears have biases.
         output_dropout: the probability of dropping a feature of the output in training.
         inside: what a residual scheme asks for within the layer.
@@ -77,8 +85,6 @@ class FeedForward(nn.Module):
 
     def _activated(self, x: Tensor) -> Tensor:
         inner = self.inside.at("inner", self.fc1(x), {})
-        if self.gate is not None:
-            activated = F.silu(self.inside.at("gate", self.gate(x), {})) * inner
-        else:
-            activated = F.relu(inner) if self.activation == "relu" else F.gelu(inner)
+        act = ELEMENTWISE[self.activation]
+        activated = act(inner) if self.gate is None else act(self.inside.at("gate", self.gate(x), {})) * inner
         return self.inside.at("activated", activated, {})

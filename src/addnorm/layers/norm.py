@@ -131,16 +131,16 @@ class BatchNorm(nn.Module):
         return F.batch_norm(tokens, mean, variance, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
-def make_norm(kind: NormKind, d_model: int) -> nn.Module:
-    """A norm of one of the kinds in `NORMS`.
+def make_norm(kind: NormKind, d_model: int, eps: float = 1e-5) -> nn.Module:
+    """A norm of one of the kinds in `NORMS`; `eps` is for those that divide by a statistic.
 
     Raises:
         UserError: the kind is unknown.
     """
     makers = {
-        "layer": LayerNorm,
-        "rms": RMSNorm,
-        "batch": BatchNorm,
+        "layer": lambda width: LayerNorm(width, eps),
+        "rms": lambda width: RMSNorm(width, eps),
+        "batch": lambda width: BatchNorm(width, eps),
         "tanh": DynamicTanh,
         "erf": Derf,
         "none": lambda _: nn.Identity(),

@@ -48,16 +48,17 @@ class LearnedPosition(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Rotary positions: each pair `(x_i, x_{i+d/2})` of a head is turned by `position * 10000^(-2i/d)`.
+    """Rotary positions: each pair `(x_i, x_{i+d/2})` of a head is turned by `position * base^(-2i/d)`.
 
     Su et al. 2021, arXiv:2104.09864; halves are paired as in GPT-NeoX and Llama.
+    The paper's base is 10000; Llama 3 and others have larger ones.
     """
 
-    def __init__(self, d_head: int) -> None:
+    def __init__(self, d_head: int, base: float = 10000.0) -> None:
         super().__init__()
         if d_head % 2:
             raise UserError(f"a head width of {d_head} is odd; rotary positions need an even d_model / num_heads.")
-        self.d_head = d_head
+        self.d_head, self.base = d_head, base
 
     def forward(
         self,
@@ -67,7 +68,7 @@ class Rotary(nn.Module):
     ) -> tuple[Float[Tensor, "batch heads tokens d_head"], Float[Tensor, "batch kv_heads tokens d_head"]]:
         """The same vectors, turned."""
         wide = torch.float64 if query.dtype == torch.float64 else torch.float32
-        angles = positions[..., None].to(wide) * _frequencies(self.d_head, query.device, wide)
+        angles = positions[..., None].to(wide) * _frequencies(self.d_head, query.device, wide, self.base)
         if positions.dim() == 2:
             angles = angles[:, None]
         cos, sin = angles.cos().to(query.dtype), angles.sin().to(query.dtype)
@@ -79,6 +80,8 @@ class Rotary(nn.Module):
         return torch.addcmul(x * cos, x.roll(self.d_head // 2, dims=-1), sin)
 
 
-def _frequencies(width: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "half_width"]:
+def _frequencies(
+    width: int, device: torch.device, dtype: torch.dtype, base: float = 10000.0
+) -> Float[Tensor, "half_width"]:
     exponent = torch.arange(0, width, 2, device=device, dtype=dtype) / width
-    return torch.exp(exponent * -math.log(10000.0))
+    return torch.exp(exponent * -math.log(base))

@@ -53,7 +53,7 @@ class Encoder(nn.Module):
         check_calibration(scheme, calibration, "a batch of token ids")
         self.config = model_config(shape)
         self.scheme = scheme
-        self.embedding = Embedding(self.config)
+        self.embedding = Embedding(self.config, self.config.segments)
         self.stack = build_stack(scheme, self.config, "encoder")
         self.initialise_(seed)
         if isinstance(calibration, Tensor):
@@ -80,14 +80,18 @@ class Encoder(nn.Module):
         self.train(training)
 
     def forward(
-        self, tokens: Int[Tensor, "batch tokens"], keep: Bool[Tensor, "batch tokens"] | None = None
+        self,
+        tokens: Int[Tensor, "batch tokens"],
+        keep: Bool[Tensor, "batch tokens"] | None = None,
+        segments: Int[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens d_model"]:
         """The hidden vector of every token.
 
         Args:
             tokens: token ids.
             keep: which tokens are real (True); None = all. Positions count from a row's first real token.
+            segments: which segment each token is of, for a model with `segments`; None = all of segment 0.
         """
         positions = self.embedding.place(tokens, keep)
         with padding(keep):
-            return self.stack(self.embedding(tokens, positions), Context(keep=keep, positions=positions))
+            return self.stack(self.embedding(tokens, positions, segments), Context(keep=keep, positions=positions))

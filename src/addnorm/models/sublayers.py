@@ -55,6 +55,7 @@ def _sublayer(kind: Kind, config: ModelConfig, inside: Inside) -> nn.Module:
         bias=config.bias,
         qk_norm=config.qk_norm,
         rotary=config.position == "rotary" and kind == "attention",
+        rotary_base=config.rotary_base,
         dropout=config.attention_dropout,
         output_dropout=config.dropout,
         kernel=config.attention,

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from addnorm.residual import Connection, Scheme, Site
+from addnorm.config import check_positive
+from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes.pre_norm import PreNormConnection
 
 
@@ -25,13 +26,26 @@ class Gpt2Init(Scheme):
 
     Reference: Radford et al. 2019 (the GPT-2 report); Child et al. 2019, arXiv:1904.10509 (the same factor).
     Cost: as Pre-LN: d to 2d parameters a sublayer (the norm); residual traffic 3d a token and sublayer.
+
+    Args:
+        eps: of the norms.
     """
+
+    eps: float = 1e-5
 
     diagram: ClassVar[str] = "fork box:n sublayer add"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("eps", self.eps)
+
     def connection(self, d_model: int, site: Site) -> Connection:
         """That of Pre-LN."""
-        return PreNormConnection(d_model, self.norm)
+        return PreNormConnection(d_model, self.norm, self.eps)
+
+    def exit(self, d_model: int) -> Exit:
+        """The final norm."""
+        return Exit(d_model, self.norm, self.eps)
 
     @torch.no_grad()
     def init_sublayer_(self, value_path: Sequence[nn.Linear], site: Site) -> None:

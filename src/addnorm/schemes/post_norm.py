@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from addnorm.layers.norm import NormKind, make_norm
+from addnorm.config import check_positive
+from addnorm.errors import unknown
+from addnorm.layers.norm import NORMS, NormKind, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site
 
 if TYPE_CHECKING:
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
 class PostNormConnection(Connection):
     """`norm(alpha * x + F(x))`."""
 
-    def __init__(self, d_model: int, norm: NormKind, alpha: float = 1.0) -> None:
+    def __init__(self, d_model: int, norm: NormKind, alpha: float = 1.0, eps: float = 1e-5) -> None:
         super().__init__()
         self.alpha = alpha
-        self.norm = make_norm(norm, d_model)
+        self.norm = make_norm(norm, d_model, eps)
 
     def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, Tensor]:
         """The stream as it is, twice."""
@@ -37,15 +39,35 @@ class PostNorm(Scheme):
 
         x <- n(x + F(x));    hidden = x
 
+    BERT (Devlin et al. 2018, arXiv:1810.04805) has one more norm, on the embedding, and a smaller eps:
+    `post-norm(entrance_norm=layer, eps=1e-12)`.
+
     Reference: Vaswani et al. 2017, arXiv:1706.03762.
     Cost: d to 2d parameters a sublayer (the norm); residual traffic 3d a token and sublayer.
+
+    Args:
+        entrance_norm: the norm on the embedding.
+        eps: of the norms.
     """
+
+    entrance_norm: NormKind = "none"
+    eps: float = 1e-5
 
     diagram: ClassVar[str] = "fork sublayer add box:n"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.entrance_norm not in NORMS:
+            raise unknown("entrance_norm", str(self.entrance_norm), NORMS)
+        check_positive("eps", self.eps)
+
     def connection(self, d_model: int, site: Site) -> Connection:
         """One norm, no other parameter."""
-        return PostNormConnection(d_model, self.norm)
+        return PostNormConnection(d_model, self.norm, eps=self.eps)
+
+    def entrance(self, d_model: int) -> nn.Module:
+        """The norm on the embedding, if there is one."""
+        return make_norm(self.entrance_norm, d_model, self.eps)
 
     def exit(self, d_model: int) -> Exit:
         """The stream is normalised already."""

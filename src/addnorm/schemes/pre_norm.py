@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
+from addnorm.config import check_positive
 from addnorm.layers.norm import NormKind, make_norm
-from addnorm.residual import Connection, Scheme, Site
+from addnorm.residual import Connection, Exit, Scheme, Site
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 class PreNormConnection(Connection):
     """`x + F(norm(x))`."""
 
-    def __init__(self, d_model: int, norm: NormKind) -> None:
+    def __init__(self, d_model: int, norm: NormKind, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = make_norm(norm, d_model)
+        self.norm = make_norm(norm, d_model, eps)
 
     def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, Tensor]:
         """The normalised stream; the stream itself is the skip."""
@@ -38,10 +39,23 @@ class PreNorm(Scheme):
 
     Reference: Xiong et al. 2020, arXiv:2002.04745.
     Cost: d to 2d parameters a sublayer (the norm); residual traffic 3d a token and sublayer, the table's yardstick.
+
+    Args:
+        eps: of the norms.
     """
+
+    eps: float = 1e-5
 
     diagram: ClassVar[str] = "fork box:n sublayer add"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("eps", self.eps)
+
     def connection(self, d_model: int, site: Site) -> Connection:
         """One norm, no other parameter."""
-        return PreNormConnection(d_model, self.norm)
+        return PreNormConnection(d_model, self.norm, self.eps)
+
+    def exit(self, d_model: int) -> Exit:
+        """The final norm."""
+        return Exit(d_model, self.norm, self.eps)
