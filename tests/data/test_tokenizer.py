@@ -142,7 +142,7 @@ def test_a_missing_file_is_a_clear_error(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "bytes", "bpe", "bpe:", "bpe:many", "bpe:-5", "bpe:1e4", "bpe:٣٠٠", "byte:256"])
 def test_an_unknown_tokenizer_is_refused_with_what_is_allowed(name):
-    with pytest.raises(UserError, match="use byte, or bpe:SIZE"):
+    with pytest.raises(UserError, match="use byte, bpe:SIZE"):
         build(name, [TRAIN])
 
 

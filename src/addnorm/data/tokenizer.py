@@ -1,4 +1,4 @@
-"""Text to token ids and back: bytes, or a byte-level BPE trained on the training split."""
+"""Text to token ids and back: bytes, a byte-level BPE trained on the training split, or a checkpoint's tokenizer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from addnorm.data.pretrained import PREFIX, PretrainedTokenizer, is_pretrained
 from addnorm.errors import UserError
 from addnorm.files import write_atomically
 
@@ -136,17 +137,19 @@ class BPETokenizer:
 
 
 def build(name: str, training_texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer that "byte" or "bpe:SIZE" names, trained if it must be.
+    """The tokenizer that "byte", "bpe:SIZE" or "hf:FOLDER" names, trained if it must be.
 
     Raises:
-        UserError: the name is neither, or the size is no number from 256 up.
+        UserError: the name is none of these, the size is no number from 256 up, or the folder has no tokenizer.json.
     """
     kind, _, size = name.partition(":")
     if name == "byte":
         return ByteTokenizer()
     if kind == "bpe" and size.isascii() and size.isdigit() and len(size) < 8:
         return BPETokenizer.train(training_texts, int(size))
-    raise UserError(f"tokenizer '{name}' is not understood; use byte, or bpe:SIZE such as bpe:4096.")
+    if name.startswith(PREFIX):
+        return PretrainedTokenizer.of(name.removeprefix(PREFIX))
+    raise UserError(f"tokenizer '{name}' is not understood; use byte, bpe:SIZE such as bpe:4096, or hf:FOLDER.")
 
 
 def load(path: Path) -> Tokenizer:
@@ -158,7 +161,9 @@ def load(path: Path) -> Tokenizer:
     try:
         serialized = path.read_text(encoding="utf-8")
         saved: Any = json.loads(serialized)
-        return ByteTokenizer() if saved == _BYTE_FILE else BPETokenizer(serialized)
+        if saved == _BYTE_FILE:
+            return ByteTokenizer()
+        return PretrainedTokenizer(serialized) if is_pretrained(saved) else BPETokenizer(serialized)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; name a run that was saved with its tokenizer.") from None
     except Exception as error:  # OSError, ValueError, and the bare Exception that `tokenizers` raises
