@@ -1,0 +1,1 @@
+"""Weights and shapes in from other programs, and out to them."""

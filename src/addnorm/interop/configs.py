@@ -1,0 +1,163 @@
+"""A body's choices, from their config.json to ours and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from addnorm import schemes
+from addnorm.errors import UserError
+from addnorm.interop.families import FAMILIES, REQUIRED, Family
+from addnorm.models.decoder import Transformer
+from addnorm.models.encoder import Encoder
+
+CONFIG = "config.json"
+BODIES: dict[str, type[Encoder] | type[Transformer]] = {"encoder": Encoder, "decoder": Transformer}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What config.json says, in our words; see `Checkpoint`."""
+
+    scheme: str
+    equivalent: tuple[str, ...]
+    body: str
+    shape: dict[str, Any]
+
+
+def read_shape(folder: Path) -> Found:
+    """Scheme and shape of a checkpoint directory; reads no weights.
+
+    Raises:
+        UserError: the folder holds no checkpoint, or its body is not one of ours.
+    """
+    family, config = family_at(folder), _flattened(read_json(folder / CONFIG))
+    _check_fixed(folder, family, config)
+    values: dict[str, Any] = {}
+    for setting in family.settings:
+        value = config.get(setting.theirs, setting.default)
+        if value is REQUIRED:
+            raise UserError(f"{folder / CONFIG} has no {setting.theirs}, which a {family.model_type} must have.")
+        translated = dict(setting.values)
+        if translated and value not in translated:
+            raise _unsupported(folder, family, setting.theirs, value, tuple(translated))
+        values[setting.ours] = translated[value] if translated else value
+    eps = values.pop("eps")
+    equivalent = tuple(_canonical(text, eps) for text in family.schemes)
+    shape = {**values, **family.ours, "init": "normal"}
+    return Found(scheme=equivalent[0], equivalent=equivalent, body=family.body, shape=shape)
+
+
+def family_at(folder: Path) -> Family:
+    """Which body of theirs a checkpoint directory has.
+
+    Raises:
+        UserError: there is no config.json, or it names a body that we have not.
+    """
+    model_type = read_json(folder / CONFIG).get("model_type")
+    if model_type not in FAMILIES:
+        raise UserError(
+            f"{folder / CONFIG} says model_type={model_type!r}; "
+            f"supported are {', '.join(FAMILIES)}, and runs of addnorm."
+        )
+    return FAMILIES[model_type]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        UserError: the file is missing or holds none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); name the folder of a checkpoint.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object; it is damaged.")
+    return value
+
+
+def _flattened(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the choices about rotary positions beside the others, wherever a release kept them."""
+    rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rotary.get("rope_type", rotary.get("type", "default"))
+    base = rotary.get("rope_theta", config.get("rope_theta"))
+    return config | {"rope_type": kind} | ({} if base is None else {"rope_theta": base})
+
+
+def _check_fixed(folder: Path, family: Family, config: Mapping[str, Any]) -> None:
+    """Refuse choices that our body does not have."""
+    for name, allowed in family.theirs.items():
+        if name in config and config[name] not in allowed:
+            raise _unsupported(folder, family, name, config[name], allowed)
+    if (
+        config.get("head_dim") is not None
+        and config["head_dim"] * config["num_attention_heads"] != config["hidden_size"]
+    ):
+        fitting = config["hidden_size"] / config["num_attention_heads"]
+        raise _unsupported(folder, family, "head_dim", config["head_dim"], (fitting,))
+
+
+def _unsupported(folder: Path, family: Family, name: str, came: Any, allowed: tuple[Any, ...]) -> UserError:
+    listed = " or ".join(repr(value) for value in allowed)
+    return UserError(f"{folder / CONFIG}: {name}={came!r} of a {family.model_type} is not supported, only {listed}.")
+
+
+def _canonical(text: str, eps: float) -> str:
+    return schemes.format(schemes.parse(text.format(eps=eps)))
+
+
+def family_of(model: Encoder | Transformer) -> tuple[Family, float]:
+    """The family that a model is of, and the eps of its norms.
+
+    Raises:
+        UserError: no body of theirs computes the same; says what is in the way of each.
+    """
+    reasons = []
+    for family in FAMILIES.values():
+        reason = _in_the_way(family, model)
+        if reason is None:
+            return family, model.scheme.eps  # pyrefly: ignore[missing-attribute]
+        reasons.append(f"{family.model_type}: {reason}")
+    raise UserError(f"no body of transformers is this model ({'; '.join(reasons)}).")
+
+
+def _in_the_way(family: Family, model: Encoder | Transformer) -> str | None:
+    """Why a model is not of a family; None if it is."""
+    if not isinstance(model, BODIES[family.body]):
+        return f"it is a {family.body}"
+    eps = getattr(model.scheme, "eps", 1e-5)
+    came, allowed = schemes.format(model.scheme), [_canonical(text, eps) for text in family.schemes]
+    if came not in allowed:
+        return f"its scheme is {allowed[0]}, not {came}"
+    if model.config.attention not in ("fused", "plain"):
+        return f"its attention is full, not {model.config.attention}"
+    for name, value in family.ours.items():
+        if getattr(model.config, name) != value:
+            return f"it has {name}={value}, not {getattr(model.config, name)}"
+    for setting in family.settings:
+        ours = [value for _, value in setting.values]
+        if ours and getattr(model.config, setting.ours) not in ours:
+            return f"it has {setting.ours}={ours[0]}, not {getattr(model.config, setting.ours)}"
+    return None
+
+
+def their_config(family: Family, model: Encoder | Transformer, eps: float) -> dict[str, Any]:
+    """What config.json says of a model."""
+    config: dict[str, Any] = {"architectures": [family.architecture], "model_type": family.model_type}
+    weights = model.state_dict()
+    inner = weights["stack.blocks.1.sublayer.fc1.weight"]
+    kv_heads = model.config.num_kv_heads or model.config.num_heads
+    special = {"eps": eps, "d_ff": inner.shape[0], "num_kv_heads": kv_heads}
+    for setting in family.settings:
+        value = special[setting.ours] if setting.ours in special else getattr(model.config, setting.ours)
+        back = {ours: theirs for theirs, ours in reversed(setting.values)}
+        config[setting.theirs] = back[value] if back else value
+    config |= {name: allowed[0] for name, allowed in family.theirs.items()}
+    if "rope_type" in config:
+        config["rope_parameters"] = {"rope_type": config.pop("rope_type"), "rope_theta": config["rope_theta"]}
+    return config | {"dtype": str(inner.dtype).removeprefix("torch.")}
