@@ -9,17 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least, check_heads, check_positive, check_probability
+from addnorm.config import check_at_least, check_attention, check_heads, check_positive, check_probability
 from addnorm.errors import UserError, unknown
-from addnorm.layers.context import Context, attention_mask
+from addnorm.layers.context import Context, attention_mask, check_keep
 from addnorm.layers.inside import Inside, Parts, PlaceShape
+from addnorm.layers.linear_attention import linear_mixture
 from addnorm.layers.mixture import attention_scores, fused_mixture, mixture_by_scores
 from addnorm.layers.norm import RMSNorm
 from addnorm.layers.position import Rotary
 from addnorm.layers.views import Views, views_of
+from addnorm.layers.window import reach_of, window_mixture
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+KERNELS = ("fused", "plain", "sliding-window", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,10 @@ class AttentionOptions:
         rotary_base: the wave length of the slowest turn is about `2 pi` times this.
         dropout: the probability of dropping an attention weight in training.
         output_dropout: the probability of dropping a feature of the output in training.
-        kernel: "fused" is torch's `scaled_dot_product_attention`; "plain" holds the scores, `tokens^2` of them a head.
+        kernel: "fused" is torch's `scaled_dot_product_attention`; "plain" holds the scores, `tokens^2` of them a head;
+            "sliding-window" and "linear" (`addnorm.layers.linear_attention`) cost a fixed amount a token.
+        window: of the sliding window: a causal token sees itself and the `window - 1` before it, others themselves and
+            `window // 2` on each side.
         inside: what a residual scheme asks for within the layer.
     """
 
@@ -45,7 +52,8 @@ class AttentionOptions:
     rotary_base: float = 10000.0
     dropout: float = 0.0
     output_dropout: float = 0.0
-    kernel: Literal["fused", "plain"] = "fused"
+    kernel: Literal["fused", "plain", "sliding-window", "linear"] = "fused"
+    window: int | None = None
     inside: Inside = Inside()
 
     def __post_init__(self) -> None:
@@ -54,17 +62,20 @@ class AttentionOptions:
         check_positive("rotary_base", self.rotary_base)
         if self.qk_norm not in ("rms", "none"):
             raise unknown("qk_norm", str(self.qk_norm), ("rms", "none"))
-        if self.kernel not in ("fused", "plain"):
-            raise unknown("kernel", str(self.kernel), ("fused", "plain"))
-        if self.inside.scores is not None and self.kernel == "fused":
+        if self.kernel not in KERNELS:
+            raise unknown("kernel", str(self.kernel), KERNELS)
+        check_attention(self.kernel, self.window, self.dropout)
+        if self.inside.scores is not None and self.kernel != "plain":
             raise UserError(
-                "the scheme changes attention scores, which the fused kernel never holds; give the model "
+                f"the scheme changes attention scores, which the {self.kernel} kernel never holds; give the model "
                 "attention='plain' (an Attention of your own: AttentionOptions(kernel='plain'))."
             )
 
 
 class Attention(nn.Module):
     """Multi-head self-attention: `softmax(q k^T / sqrt(d_head) + mask) v` per head, then an output projection.
+
+    With the linear kernel the weights are `phi(q) . phi(k)` over their sum: see `addnorm.layers.linear_attention`.
 
     A token that may attend to nothing gets a mixture of zeros, never NaN. Vaswani et al. 2017, arXiv:1706.03762;
     grouped-query heads: Ainslie et al. 2023, arXiv:2305.13245; QK-norm: Henry et al. 2020, arXiv:2010.04245, here
@@ -98,7 +109,7 @@ class Attention(nn.Module):
         self.q_norm: nn.Module = RMSNorm(self.d_head) if normed else nn.Identity()
         self.k_norm: nn.Module = RMSNorm(self.d_head) if normed else nn.Identity()
         self.rotary = Rotary(self.d_head, options.rotary_base) if options.rotary else None
-        self.kernel, self.built_for = options.kernel, options.inside
+        self.kernel, self.window, self.built_for = options.kernel, options.window, options.inside
         self.inside = Parts(options.inside, self._places())
 
     def value_paths(self) -> list[tuple[nn.Linear, ...]]:
@@ -117,17 +128,61 @@ class Attention(nn.Module):
         for view in views:
             check_vectors("what attends", view, self.d_model)
         passed = context.passed_between(self.kind)
-        query = self._queries(views.query, passed)
-        key, value = self._keys_and_values(views, passed)
-        if self.rotary is not None:
-            query, key = self.rotary(query, key, self._positions(views.query, context))
-        query, key = self.inside.at("turned", query, passed), self.inside.at("turned", key, passed)
+        heads = Views(self._queries(views.query, passed), *self._keys_and_values(views, passed))
+        if self.kernel in ("sliding-window", "linear") and context.mask is not None:
+            raise UserError(
+                f"{self.kernel} attention takes no attention mask, only causality and padding; "
+                "leave the mask out, or build the model with attention='fused'."
+            )
+        mixing = {"sliding-window": self._near, "linear": self._linear}.get(self.kernel, self._full)
+        return self._output(mixing(heads, context, passed), passed)
+
+    def _full(self, heads: Views, context: Context, passed: dict[str, Tensor]) -> Tensor:
+        query, key, value = self._turned(heads, context, passed)
         if context.cache is not None:
             key, value = context.cache.append(self, key, value)
         direct = self.kernel == "fused" and context.mask is None and context.keep is None
         direct = direct and query.shape[2] == key.shape[2]
         mask = None if direct else attention_mask(context.mask, context.keep, context.causal, query, key)
         return self._mix(Views(query, key, value), mask, passed, causal=direct and context.causal)
+
+    def _near(self, heads: Views, context: Context, passed: dict[str, Tensor]) -> Tensor:
+        query, key, value = self._turned(heads, context, passed)
+        assert self.window is not None
+        keep = self._keep(key, context)
+        if context.cache is not None:
+            key, value = context.cache.append(self, key, value, self.window)
+        keep = keep if keep is None else keep[:, -key.shape[2] :]
+        reach = reach_of(self.window, causal=context.causal)
+        return window_mixture(Views(query, key, value), keep, reach, self.dropout if self.training else 0.0)
+
+    def _linear(self, heads: Views, context: Context, passed: dict[str, Tensor]) -> Tensor:
+        # Parts at "turned" come before phi: after it there is no vector that numerator and denominator share.
+        query, key = (self.inside.at("turned", x, passed) for x in heads[:2])
+        positions, keep = self._positions(query, context), self._keep(key, context)
+        state = None if context.cache is None else context.cache.state(self, key)
+
+        def turn(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+            return (query, key) if self.rotary is None else self.rotary(query, key, positions)
+
+        keep = keep if keep is None else keep[:, -key.shape[2] :]
+        mixed, left = linear_mixture(Views(query, key, heads.value), turn, keep, context.causal, state)
+        if context.cache is not None:
+            context.cache.replace(self, left, key.shape[2])
+        return mixed
+
+    def _turned(self, heads: Views, context: Context, passed: dict[str, Tensor]) -> Views:
+        query, key, value = heads
+        if self.rotary is not None:
+            query, key = self.rotary(query, key, self._positions(query, context))
+        return Views(self.inside.at("turned", query, passed), self.inside.at("turned", key, passed), value)
+
+    def _keep(self, key: Tensor, context: Context) -> Tensor | None:
+        """Which tokens are real, those included that a cache has seen and need not hold."""
+        if context.keep is not None:
+            earlier = context.cache.length(self) if context.cache is not None else 0
+            check_keep(context.keep, (key.shape[0], earlier + key.shape[2]))
+        return context.keep
 
     def _places(self) -> dict[str, PlaceShape]:
         """The places of `Inside` in this layer."""
@@ -140,19 +195,20 @@ class Attention(nn.Module):
             "joined": whole,
         }
 
-    def _positions(self, x: Tensor, context: Context) -> Tensor:
+    def _positions(self, query: Tensor, context: Context) -> Tensor:
         if context.positions is not None:
             return context.positions
         start = context.cache.length(self) if context.cache is not None else 0
-        return torch.arange(start, start + x.shape[1], device=x.device)
+        return torch.arange(start, start + query.shape[2], device=query.device)
 
     def _mix(self, heads: Views, mask: Tensor | None, passed: dict[str, Tensor], *, causal: bool) -> Tensor:
         dropout = self.dropout if self.training else 0.0
         if self.kernel == "fused":
-            mixed = fused_mixture(heads, mask, causal=causal, dropout=dropout)
-        else:
-            scores = self.inside.at("scores", attention_scores(heads.query, heads.key), passed)
-            mixed = mixture_by_scores(scores, heads.value, mask, dropout)
+            return fused_mixture(heads, mask, causal=causal, dropout=dropout)
+        scores = self.inside.at("scores", attention_scores(heads.query, heads.key), passed)
+        return mixture_by_scores(scores, heads.value, mask, dropout)
+
+    def _output(self, mixed: Tensor, passed: dict[str, Tensor]) -> Tensor:
         mixed = self.inside.at("heads", mixed, passed)
         output = self.o_proj(self.inside.at("joined", mixed.transpose(1, 2).flatten(2), passed))
         return F.dropout(output, self.output_dropout, self.training) if self.output_dropout else output
@@ -174,10 +230,11 @@ class CrossAttention(Attention):
 
     Queries come from the tokens, keys and values from `context.memory`: `softmax(q k^T / sqrt(d_head) + mask) v`.
     Vaswani et al. 2017, arXiv:1706.03762. Positions are not turned: the memory has its own. With a cache the memory's
-    keys and values are computed once, in the first call.
+    keys and values are computed once, in the first call. It is always full: a token of the memory is near to none of
+    these, and the memory is there to be chosen from.
 
     Raises:
-        UserError: as `Attention`, or the options ask for rotary positions.
+        UserError: as `Attention`, or the options ask for rotary positions, a sliding window or linear attention.
     """
 
     kind: ClassVar[str] = "cross-attention"
@@ -186,6 +243,8 @@ class CrossAttention(Attention):
         super().__init__(d_model, num_heads, options)
         if self.rotary is not None:
             raise UserError("cross-attention has no rotary positions; leave rotary=False.")
+        if self.kernel not in ("fused", "plain"):
+            raise UserError(f"cross-attention is always full; kernel='{self.kernel}' came, give 'fused' or 'plain'.")
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"] | Views, context: Context | None = None
@@ -199,7 +258,7 @@ class CrossAttention(Attention):
         query = self.inside.at("turned", self._queries(tokens, passed), passed)
         key, value = self._memory(context, context.memory, tokens.shape[0])
         mask = attention_mask(context.memory_mask, context.memory_keep, False, query, key)
-        return self._mix(Views(query, key, value), mask, passed, causal=False)
+        return self._output(self._mix(Views(query, key, value), mask, passed, causal=False), passed)
 
     def _memory(self, context: Context, memory: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Keys and values of the memory; computed once when there is a cache."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.errors import UserError
+from addnorm.kernels.precision import wide
+from addnorm.layers.linear_attention import LinearState
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -19,6 +21,8 @@ SMALLEST = 64  # tokens a fresh slot has room for; short texts then never move
 @dataclass(eq=False)
 class KVCache:
     """Keys and values of the tokens seen so far, one slot an attention layer; memory doubles when a slot is full.
+
+    A layer with a sliding window has the last tokens of it only, one with linear attention its state.
 
     Rows are sequences: every call must bring the same ones. With gradients on, each call copies instead of writing in
     place, so that backward passes through the cache as through one long forward.
@@ -33,22 +37,46 @@ class KVCache:
         return next(iter(self._lengths.values()), 0)
 
     def length(self, layer: nn.Module) -> int:
-        """How many tokens the layer has in the cache."""
+        """How many tokens the layer has seen through the cache."""
         return self._lengths.get(layer, 0)
+
+    @property
+    def bytes(self) -> int:
+        """What all slots take, the room for tokens to come included."""
+        return sum(tensor.nbytes for slot in self._slots.values() for tensor in slot)
+
+    def state(self, layer: nn.Module, key: Float[Tensor, "batch heads new d_head"]) -> LinearState | None:
+        """What linear attention has left of the tokens so far; None before the first.
+
+        Raises:
+            UserError: the rows or the dtype of the new keys are not those of the earlier tokens.
+        """
+        self._check(layer, wide(key))
+        return LinearState(*self._slots[layer]) if layer in self._slots else None
+
+    def replace(self, layer: nn.Module, state: LinearState, new_tokens: int) -> None:
+        """Put the state after the new tokens in place of the one before them."""
+        self._slots[layer], self._lengths[layer] = state, self.length(layer) + new_tokens
 
     def append(
         self,
         layer: nn.Module,
         key: Float[Tensor, "batch heads new d_head"],
         value: Float[Tensor, "batch heads new d_head"],
+        window: int | None = None,
     ) -> tuple[Float[Tensor, "batch heads all d_head"], Float[Tensor, "batch heads all d_head"]]:
         """Store the new tokens' keys and values; all of them so far, the new ones last.
+
+        With a window no more than its last tokens stay, and what is returned begins `window - 1` before the new ones.
 
         Raises:
             UserError: the number of rows or the dtype is not that of the earlier tokens.
         """
         self._check(layer, key)
         old, new = self.length(layer), self.length(layer) + key.shape[2]
+        if window is not None:
+            self._lengths[layer] = new
+            return self._rolled(layer, key, value, window)
         if key.requires_grad or value.requires_grad:
             self._slots[layer] = self._joined(layer, key, value)
         else:
@@ -79,6 +107,16 @@ class KVCache:
             return key, value
         keys, values = self.stored(layer)
         return torch.cat((keys, key), dim=2), torch.cat((values, value), dim=2)
+
+    def _rolled(self, layer: nn.Module, key: Tensor, value: Tensor, window: int) -> tuple[Tensor, Tensor]:
+        """The new tokens after the last `window - 1`; copies as much as the attention over them reads."""
+        if layer in self._slots:
+            earlier = (x[:, :, max(0, x.shape[2] - window + 1) :] for x in self._slots[layer])
+            key, value = (torch.cat(pair, dim=2) for pair in zip(earlier, (key, value), strict=True))
+        # A slice would hold on to the whole.
+        last = [x[:, :, -window:].clone() if x.shape[2] > window else x for x in (key, value)]
+        self._slots[layer] = last[0], last[1]
+        return key, value
 
     def _grown(self, layer: nn.Module, like: tuple[Tensor, Tensor], capacity: int) -> tuple[Tensor, Tensor]:
         batch, heads, _, width = like[0].shape

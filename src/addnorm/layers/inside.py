@@ -4,6 +4,7 @@
     attention = W_o joined(concatenate_h heads(softmax(scores(q k^T / sqrt(d_head)) + mask) v))
     feed-forward = W_2 activated(act(inner(W_1 x)));    SwiGLU: W_2 activated(silu(gate(W_g x)) * inner(W_1 x))
 
+Linear attention has phi between `turned`, which then comes first, and the positions, and has no `scores`.
 Where a scheme asks for nothing, the place is the identity and costs nothing.
 """
 

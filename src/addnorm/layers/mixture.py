@@ -24,10 +24,9 @@ def fused_mixture(
         causal: forbid keys after the query; not beside a mask.
         dropout: the probability of dropping a weight.
     """
-    grouped = heads.query.shape[1] != heads.key.shape[1]
-    return F.scaled_dot_product_attention(
-        *heads, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
-    )
+    # A branch, not the comparison as an argument: in a compiled graph for any shapes that is a symbol, not a bool.
+    grouped = {} if heads.query.shape[1] == heads.key.shape[1] else {"enable_gqa": True}
+    return F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout, is_causal=causal, **grouped)
 
 
 def attention_scores(

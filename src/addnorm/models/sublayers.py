@@ -50,6 +50,7 @@ def build_stack(
 def _sublayer(kind: Kind, config: ModelConfig, inside: Inside) -> nn.Module:
     if kind == "feedforward":
         return FeedForward(config.d_model, config.d_ff, config.activation, config.bias, config.dropout, inside)
+    full = kind == "cross-attention" and config.attention != "plain"
     options = AttentionOptions(
         num_kv_heads=config.num_kv_heads,
         bias=config.bias,
@@ -58,7 +59,8 @@ def _sublayer(kind: Kind, config: ModelConfig, inside: Inside) -> nn.Module:
         rotary_base=config.rotary_base,
         dropout=config.attention_dropout,
         output_dropout=config.dropout,
-        kernel=config.attention,
+        kernel="fused" if full else config.attention,
+        window=None if full else config.window,
         inside=inside,
     )
     attention = CrossAttention if kind == "cross-attention" else Attention
