@@ -12,7 +12,11 @@ from addnorm import __version__
 COMMANDS = {
     "compare": "train schemes side by side from identical sublayers on identical batches",
     "train": "train one model; resumable",
+    "lr-range": "find a learning rate: one short run at rising rates",
+    "evaluate": "a trained model by its field's own metrics, each beside a trivial answer",
+    "predict": "what a trained model answers to an input of yours",
     "generate": "continue a text with a trained model",
+    "tasks": "what can be learned: texts, translation, questions, images, video, your own",
     "schemes": "the catalogue: equation, reference, parameters, cost, what each starts as",
     "certify": "find out by behaviour what a scheme computes, and what is wrong with it",
     "reproduce": "test what papers claim with experiments of this machine's size",
@@ -78,7 +82,7 @@ def _run(words: list[str]) -> int:
 
         what = "flag" if first.startswith("-") else "command"
         raise unknown_word(what, first, [*COMMANDS, "--help", "--version"], "addnorm --help")
-    return importlib.import_module(f"addnorm.cli.{first}").command(rest)
+    return importlib.import_module(f"addnorm.cli.{first.replace('-', '_')}").command(rest)
 
 
 def _one_line_warning(

@@ -60,11 +60,11 @@ def _generate(options: GenerateOptions) -> int:
     if options.json:
         console.print_json({"prompt": options.prompt, "text": text})
     else:
-        print(_visible(text))
+        print(visible(text))
     return 0
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """The text without the control characters that an untrained model writes and a terminal would obey."""
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text

@@ -55,6 +55,10 @@ class Live:
         after = f"step {now.step}/{now.steps}  loss {now.loss:.3f}  {left(now.eta_s)}"
         self.bar.update(self.task, description="training", total=now.steps, completed=now.step, after=after)
 
+    def of_sweep(self, done: int, points: int, loss: float) -> None:
+        """Take in the steps of a range test."""
+        self.bar.update(self.task, description="sweeping", total=points, completed=done, after=f"loss {loss:.3f}")
+
     def of_claims(self, now: Any) -> None:
         """Take in a `studies.reproduce.Progress`."""
         done = now.number - 1 + now.share

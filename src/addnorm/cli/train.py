@@ -64,13 +64,14 @@ def _summary(result: dict[str, Any], out: Path) -> list[str]:
 
     diagnosis, rate = result["diagnosis"], result["tokens_per_s"]
     lines = [
-        f"validation loss  {_loss(result['validation_loss'])} nats per token",
+        f"validation loss  {_loss(result['validation_loss'])} {result.get('loss_name', 'nats per token')}",
+        *(f"{score['name']:<16} {_loss(score['value'])}" for score in result.get("scores", [])),
         f"trained          {result['tokens']:,} tokens in {span(result['wall_s'])}: {rate:,.0f} a second",
         f"diagnosis        {diagnosis['kind']}{_where(diagnosis)}",
         f"folder           {out}",
     ]
     if not _diverged(result):
-        lines.append(f'\naddnorm generate {out} "ROMEO:"')
+        lines.append(f"\naddnorm evaluate {out}")
     return lines
 
 

@@ -75,13 +75,17 @@ def parse(specification: str) -> Task:
         raise UserError(f"task '{specification}': {error}.") from error
 
 
-def prepare(config: RunConfig) -> Problem:
+def prepare(config: RunConfig, reader: Reader | None = None) -> Problem:
     """The task that the config names, with its data loaded.
+
+    Args:
+        config: the run.
+        reader: tokenizer and labels of an earlier run; None makes them from the training data.
 
     Raises:
         UserError: the task is unknown, or its data are missing or too short.
     """
-    return parse(config.task).prepare(config)
+    return parse(config.task).prepare(config, reader)
 
 
 def reader(config: RunConfig, folder: Path) -> Reader:

@@ -75,8 +75,14 @@ class Reader(ABC):
         """Write what `Task.reader` reads back."""
 
     @abstractmethod
-    def predict(self, model: nn.Module, given: str, config: RunConfig) -> Prediction:
-        """The model's answer to what a user typed: a text, or the path of a file.
+    def predict(self, model: nn.Module, given: str, config: RunConfig, beside: str | None = None) -> Prediction:
+        """The model's answer to what a user typed.
+
+        Args:
+            model: in evaluation.
+            given: a text, or the path of a file.
+            config: of the run.
+            beside: a second text, where the task takes two: a question's context, the other sentence.
 
         Raises:
             UserError: the input cannot be read.
@@ -181,11 +187,16 @@ class Task(ABC):
     """Fields of `CompareConfig` that have another default for this task: small, minutes."""
 
     @abstractmethod
-    def prepare(self, config: RunConfig) -> Problem:
+    def prepare(self, config: RunConfig, reader: Reader | None = None) -> Problem:
         """The task with its data loaded.
 
+        Args:
+            config: the run.
+            reader: tokenizer and labels of an earlier run, for an evaluation or for continued training; None makes
+                them from the training data.
+
         Raises:
-            UserError: the data are missing, damaged, or too few.
+            UserError: the data are missing, damaged, too few, or have labels that the reader does not know.
         """
 
     @abstractmethod

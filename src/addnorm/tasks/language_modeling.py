@@ -66,7 +66,7 @@ class TextReader(Reader):
         """Write the tokenizer."""
         self.tokenizer.save(folder / tokenizer.FILE)
 
-    def predict(self, model: nn.Module, given: str, config: RunConfig) -> Prediction:
+    def predict(self, model: nn.Module, given: str, config: RunConfig, beside: str | None = None) -> Prediction:
         """The likeliest continuation, 200 tokens of it; `addnorm generate` has all choices."""
         assert isinstance(model, Transformer)
         if not given:
@@ -160,13 +160,15 @@ class LanguageModelingProblem(Problem):
 class LanguageModeling(Task):
     """Language modeling: predict the next token of a text."""
 
-    def prepare(self, config: RunConfig) -> LanguageModelingProblem:
-        """The text loaded and its tokenizer built.
+    def prepare(self, config: RunConfig, reader: Reader | None = None) -> LanguageModelingProblem:
+        """The text loaded and its tokenizer built, or an earlier run's taken.
 
         Raises:
             UserError: the text is missing, no text, or shorter than one sequence.
         """
-        return LanguageModelingProblem(config, _corpus(sources.load(config.data), config.tokenizer))
+        assert reader is None or isinstance(reader, TextReader)
+        kept = None if reader is None else reader.tokenizer
+        return LanguageModelingProblem(config, _corpus(sources.load(config.data), config.tokenizer, kept))
 
     def reader(self, folder: Path) -> TextReader:
         """The tokenizer that a run was trained with.
@@ -178,9 +180,9 @@ class LanguageModeling(Task):
 
 
 @lru_cache(maxsize=2)
-def _corpus(splits: TextSplits, tokenizer_name: str) -> Corpus:
+def _corpus(splits: TextSplits, tokenizer_name: str, kept: Tokenizer | None = None) -> Corpus:
     """The tokens of a text; kept, for the runs of a comparison that follow each other in one process."""
-    tokens = tokenizer.build(tokenizer_name, (document.text for document in splits.train))
+    tokens = kept or tokenizer.build(tokenizer_name, (document.text for document in splits.train))
     validation = joined(splits.validation)
     identity = json.dumps([splits.fingerprint(), tokens.fingerprint()])
     return Corpus(

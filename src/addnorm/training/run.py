@@ -253,6 +253,7 @@ def _result(trainer: Trainer, status: str) -> dict[str, Any]:
         "wall_s": wall_s,
         "cpu_s": trainer.clock.cpu_s,
         "validation_loss": trainer.at.validation_loss,
+        "loss_name": problem.loss_name,
         "lowest_validation_loss": trainer.at.lowest_loss,
         "train_loss": sum(losses) / len(losses) if losses else math.nan,
         "tokens_per_s": tokens / wall_s if wall_s else 0.0,

@@ -1,0 +1,83 @@
+"""A run's model by its field's own metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from addnorm import tasks
+from addnorm.errors import UserError
+from addnorm.files import finite, write_json
+from addnorm.tasks._task import Split
+from addnorm.training.arithmetic import enough_memory
+from addnorm.training.run import load_run
+
+
+def evaluate_run(
+    folder: Path,
+    *,
+    split: Split = "test",
+    data: str | None = None,
+    limit: int | None = None,
+    baselines: bool = True,
+    on_stage: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """The scores of a run's best checkpoint; stored in the folder if the data are the run's own and none is left out.
+
+    Args:
+        folder: of the run.
+        split: of the data.
+        data: other data than the run's.
+        limit: items at most; None = all.
+        baselines: also what trivial answers get.
+        on_stage: is told what is being done.
+
+    Returns:
+        `run`, `task`, `scheme`, `split`, `data`, `limit`, `scores`, `wall_s`, `files`.
+
+    Raises:
+        UserError: the folder holds no run; the data are missing or do not fit the run.
+    """
+    tell = on_stage or _silent
+    tell("loading the model")
+    loaded = load_run(folder)
+    config = loaded.config if data is None else replace(loaded.config, data=data)
+    with enough_memory(config):
+        tell("loading the data")
+        problem = tasks.prepare(config, loaded.reader)
+        tell("evaluating")
+        began = time.perf_counter()
+        scores = problem.scores(loaded.model, split, limit, baselines=baselines)
+        wall_s = time.perf_counter() - began
+        own = data is None and limit is None and baselines
+        files = problem.report(loaded.model, Path(folder)) if own else []
+    result = finite(
+        {
+            "run": str(folder),
+            "task": config.task,
+            "scheme": config.scheme,
+            "data": config.data,
+            "split": split,
+            "limit": limit,
+            "scores": [asdict(score) for score in scores],
+            "wall_s": wall_s,
+            "files": [str(path) for path in files],
+        }
+    )
+    if own:
+        _store(Path(folder) / f"scores-{split}.json", result)
+    return result
+
+
+def _store(path: Path, result: dict[str, Any]) -> None:
+    try:
+        write_json(path, result)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); make the folder writable.") from error
+
+
+def _silent(stage: str) -> None:
+    """Nobody listens."""
