@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addnorm.cli import COMMANDS, certify, compare, doctor, generate, reproduce, schemes, train
+from addnorm.cli import COMMANDS, certify, compare, doctor, generate, lr_range, reproduce, schemes, train
 from addnorm.cli.flags import flags_of
 from addnorm.config import RunConfig
 from addnorm.studies.spec import CompareConfig
@@ -22,6 +22,7 @@ from command_line import apart, here
 PARTS = {
     "compare": (CompareConfig, compare.CompareOptions),
     "train": (RunConfig, train.TrainOptions),
+    "lr-range": (RunConfig, lr_range.LrRangeOptions),
     "generate": (generate.GenerateOptions,),
     "schemes": (schemes.SchemesOptions,),
     "certify": (certify.CertifyOptions,),
@@ -156,6 +157,7 @@ def recorded(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare, "_compare", _recorder(reached, compare._compare))
         patch.setattr(train, "_train", _recorder(reached, train._train))
+        patch.setattr(lr_range, "_lr_range", _recorder(reached, lr_range._lr_range))
         patch.setattr(generate, "_generate", _recorder(reached, generate._generate))
         patch.setattr(certify, "_certify", _recorder(reached, certify._certify))
         patch.setattr(reproduce, "_reproduce", _recorder(reached, reproduce._reproduce))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from addnorm.files import finite
@@ -20,6 +20,9 @@ class Counters:
         loss: of the last step.
         validation_loss, validation_step: the last one, and the step it was measured at.
         best_loss: the lowest validation loss of a checkpoint.
+        lowest_loss: the lowest validation loss of all.
+        without_gain: evaluations since that one.
+        rollbacks: how often the run went back to a snapshot.
     """
 
     step: int = 0
@@ -31,6 +34,21 @@ class Counters:
     validation_loss: float = math.nan
     validation_step: int = -1
     best_loss: float = math.inf
+    lowest_loss: float = math.inf
+    without_gain: int = 0
+    rollbacks: int = 0
+
+    def evaluated(self, evaluations: int, loss: float) -> Counters:
+        """The counters after a validation loss was measured."""
+        lower = loss < self.lowest_loss
+        return replace(
+            self,
+            evaluations=evaluations,
+            validation_loss=loss,
+            validation_step=self.step,
+            lowest_loss=loss if lower else self.lowest_loss,
+            without_gain=0 if lower else self.without_gain + 1,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The fields; nan and infinity as text.

@@ -170,6 +170,14 @@ class Optimizer:
         for buffer in self.buffers.values():
             buffer.step(learning_rate)
 
+    def live(self) -> dict[str, Tensor]:
+        """Weights, moments and step counts as they lie in the buffers, `values/GROUP`; no copies."""
+        tensors: dict[str, Tensor] = {}
+        for group, buffer in self.buffers.items():
+            own = {"values": buffer.values, "steps": buffer.steps, **buffer.moments}
+            tensors |= {f"{name}/{group}": tensor for name, tensor in own.items()}
+        return tensors
+
     def tensors(self) -> dict[str, Tensor]:
         """The moments as `exp_avg/PARAMETER`, and the step counts as `steps/GROUP`; copies."""
         tensors: dict[str, Tensor] = {}
