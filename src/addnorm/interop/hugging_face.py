@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -44,7 +44,7 @@ class Checkpoint:
 
     scheme: str
     equivalent: tuple[str, ...]
-    body: str
+    body: Literal["encoder", "decoder"]
     shape: dict[str, Any]
     weights: dict[str, Tensor]
     left_out: tuple[str, ...]
@@ -142,7 +142,7 @@ def _rows(family: Family, shape: ModelConfig) -> Iterator[tuple[Row, tuple[str, 
 def _tensors(folder: Path, family: Family) -> dict[str, Tensor]:
     """Their tensors, without the prefix that models with a head put before the body's."""
     found: dict[str, Tensor] = {}
-    for path in _files(folder):
+    for path in weight_files(folder):
         try:
             with safe_open(path, framework="pt") as file:
                 found.update({_without(family.prefix, name): file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
@@ -151,7 +151,12 @@ def _tensors(folder: Path, family: Family) -> dict[str, Tensor]:
     return found
 
 
-def _files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint directory.
+
+    Raises:
+        UserError: there are none.
+    """
     if (folder / INDEX).exists():
         return sorted({folder / name for name in read_json(folder / INDEX).get("weight_map", {}).values()})
     if (folder / WEIGHTS).exists():

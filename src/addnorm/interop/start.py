@@ -1,0 +1,190 @@
+"""Start a model from weights that were trained before, and say what was taken and what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from addnorm import schemes
+from addnorm.config import RunConfig
+from addnorm.errors import UserError
+from addnorm.interop.sources import Source, body_prefix, is_fresh, read, shape_of, tokenizer_of
+from addnorm.stack import Stack
+
+_OF_THE_SCHEME = {"connection", "entrance", "exit", "inside", "logits"}
+_FREE = ("scheme", "attention", "window")
+"""Fields in which a run may differ from what it starts from: all weights of the sublayers still fit."""
+_MAY_BE_LEFT = ("head.", "embedding.segments.")
+"""Tensors of a body that a model need not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """What a model took from earlier weights.
+
+    Args:
+        name: what it was started from.
+        loaded: the model's tensors that were taken over.
+        new: those that keep their fresh values: a task's head, another scheme's connections.
+        left_out: tensors that the model has no place for.
+        warnings: what to know before trusting the run.
+    """
+
+    name: str
+    loaded: tuple[str, ...]
+    new: tuple[str, ...]
+    left_out: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The same for a reader, a line each.
+
+        >>> Started(name="minilm", loaded=("a", "b"), new=("head.weight",), left_out=()).lines()
+        ['started from minilm: 2 tensors loaded', 'new: head.weight']
+        """
+        found = [f"started from {self.name}: {len(self.loaded)} tensors loaded"]
+        found += [
+            f"{title}: {_listed(names)}" for title, names in (("new", self.new), ("left out", self.left_out)) if names
+        ]
+        return found + [f"warning: {text}" for text in self.warnings]
+
+
+def configured(config: RunConfig, given: Container[str] = ()) -> RunConfig:
+    """The config with scheme, shape and tokenizer of what it starts from; the same config if it starts afresh.
+
+    Args:
+        config: the run.
+        given: the fields that the user chose; the others give way.
+
+    Raises:
+        UserError: there is nothing to start from under that name, its body is not one of ours, or a field that was
+            given is another one's.
+    """
+    if is_fresh(config.init):
+        return config
+    found = shape_of(config.init)
+    for name, value in found.items():
+        came = getattr(config, name)
+        if name in given and name not in _FREE and came != value:
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"{name}={came} came, but {config.init} has {name}={value}; "
+                f"leave {flag} out, or start from something else."
+            )
+    taken = {name: value for name, value in found.items() if name not in given}
+    tokenizer = tokenizer_of(config.init)
+    if tokenizer is not None and "tokenizer" not in given:
+        taken["tokenizer"] = tokenizer
+    return replace(config, **taken)
+
+
+@torch.no_grad()
+def start_from(model: nn.Module, init: str, *, task: str | None = None) -> Started | None:
+    """Load into a fresh model what fits of earlier weights.
+
+    The body's tensors are found by their names within the body. Under another scheme than the weights were trained
+    under only the sublayers and the embedding are taken. What stands outside the body (a head) is taken from a run of
+    the same task, where its shape fits.
+
+    Args:
+        model: a body of `addnorm.models`, or a module that holds one.
+        init: what `RunConfig.init` says.
+        task: the run's task, as its specification.
+
+    Returns:
+        What was taken; None when `init` is a rule for fresh weights.
+
+    Raises:
+        UserError: there is nothing of that name, or a tensor of the body does not fit; says which.
+    """
+    if is_fresh(init):
+        return None
+    source, mine = read(init), model.state_dict()
+    stack = _stack_of(model)
+    same = schemes.format(stack.scheme) in source.equivalent
+    taken = dict(_matches(mine, source, same, task))
+    _check_all_taken(source, taken, body_prefix(mine), same)
+    for name, tensor in taken.items():
+        mine[name].copy_(tensor)
+    bring_back = getattr(model, "after_step_", stack.after_step_)
+    bring_back()  # a scheme that keeps weights in a set wants these in it too
+    return Started(
+        name=init,
+        loaded=tuple(taken),
+        new=tuple(name for name in mine if name not in taken),
+        left_out=(*source.left_out, *_left(source, taken, body_prefix(mine))),
+        warnings=tuple(_warnings(source, stack, same)),
+    )
+
+
+def _matches(mine: dict[str, Tensor], source: Source, same: bool, task: str | None) -> Iterator[tuple[str, Tensor]]:
+    """The model's tensors with those that they are filled from."""
+    prefix = body_prefix(mine)
+    for name, tensor in mine.items():
+        if not name.startswith(prefix):
+            other = source.outside.get(name) if task is not None and task == source.task else None
+            if other is not None and other.shape == tensor.shape:
+                yield name, other
+            continue
+        inner = name.removeprefix(prefix)
+        other = source.body.get(inner)
+        if other is None or not (same or not _is_the_schemes(inner)):
+            continue
+        if other.shape != tensor.shape:
+            raise _unfitting(name, tensor, source, other)
+        yield name, other
+
+
+def _unfitting(name: str, tensor: Tensor, source: Source, other: Tensor) -> UserError:
+    hint = "build the model with the shape that it has"
+    if name.endswith("embedding.tokens.weight"):
+        hint = f"take its tokenizer: --tokenizer hf:{source.name}"
+    return UserError(f"{name} has shape {tuple(tensor.shape)}, but {tuple(other.shape)} in {source.name}; {hint}.")
+
+
+def _check_all_taken(source: Source, taken: dict[str, Tensor], prefix: str, same: bool) -> None:
+    """Refuse a model that lacks a part of the body that it starts from."""
+    for name in _left(source, taken, prefix):
+        if not (name.startswith(_MAY_BE_LEFT) or (not same and _is_the_schemes(name)) or name in source.outside):
+            raise UserError(
+                f"{source.name} has {name}, which the model has not; build the model with the shape that it has."
+            )
+
+
+def _left(source: Source, taken: dict[str, Tensor], prefix: str) -> list[str]:
+    """The source's tensors that went nowhere."""
+    body = [name for name in source.body if prefix + name not in taken]
+    return body + [name for name in source.outside if name not in taken]
+
+
+def _warnings(source: Source, stack: Stack, same: bool) -> Iterator[str]:
+    ours, side = schemes.format(stack.scheme), stack.sites[0].side
+    if not same:
+        yield (
+            f"{source.name} was trained under {source.equivalent[0]}, the run is under {ours}: its sublayers are "
+            "loaded, the connections (norms, gates) are new."
+        )
+    if source.side is not None and source.side != side:
+        seen = {"encoder": "every token", "decoder": "earlier tokens only"}
+        yield f"in {source.name} a token saw {seen[source.side]}, here {seen[side]}."
+
+
+def _is_the_schemes(name: str) -> bool:
+    """Whether a tensor is the residual scheme's, and not a sublayer's or an embedding's."""
+    return not _OF_THE_SCHEME.isdisjoint(name.split("."))
+
+
+def _stack_of(model: nn.Module) -> Stack:
+    for module in model.modules():
+        if isinstance(module, Stack):
+            return module
+    raise UserError(f"{type(model).__name__} holds no Stack of addnorm; start one that does.")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """The first names, and how many more."""
+    shown = ", ".join(names[:6])
+    return shown if len(names) <= 6 else f"{shown} and {len(names) - 6} more"
