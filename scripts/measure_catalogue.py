@@ -1,7 +1,7 @@
 """Measure what docs/catalogue.md says of each scheme, and write docs/catalogue.json; then run build_catalogue.py.
 
 python scripts/measure_catalogue.py             every scheme: some minutes of one core
-python scripts/measure_catalogue.py mhc plain   these only; what the file says of others stays
+python scripts/measure_catalogue.py mhc plain   certificates of these only, and the differences of all
 
 Differences are those of the test suite: tests/oracles, and the comparisons in tests/schemes with packages and with
 the equations, written a second time in float64. Each is relative to the larger of 1 and the largest entry compared.
@@ -44,6 +44,13 @@ PACKAGES = (
     ("the_connection_of_deepseek_v4_without_its_eps", "mhc", "transformers 5.23.0, DeepSeek-V4 without its eps"),
     ("the_connection_and_the_head_of_hy_v4", "identity-hc", "transformers 5.23.0, HY-V4"),
 )
+WHAT = {
+    TRANSCRIPTION: "the whole stack",
+    "transformers 5.23.0, DeepSeek-V4 without its eps": "one site, 4 streams",
+    "transformers 5.23.0, HY-V4": "4 streams, stack and head",
+    "hyper-connections 0.4.11": "4 streams, the whole stack",
+    "attn-res 0.1.0": "its Transformer of 8 sublayers; blocks as given",
+}
 # Findings that depend on the machine's other work, or that compare with nothing.
 LEFT_OUT = ("time",)
 
@@ -142,6 +149,14 @@ def oracles_of_cases() -> dict[str, dict[str, Sizes]]:
     return found
 
 
+def compared(name: str, oracle: str) -> list[str]:
+    """What is compared of a scheme with an oracle, in words."""
+    found = {
+        case.what for case in CASES if case.oracle == oracle and schemes.name_of(schemes.parse(case.scheme)) == name
+    }
+    return sorted(found) or [WHAT[oracle]]
+
+
 def merged(name: str, *sources: dict[str, dict[str, Sizes]]) -> list[dict[str, Any]]:
     """A scheme's oracles, packages first; where two sources have the same oracle, the larger differences."""
     found: dict[str, Sizes] = {}
@@ -152,7 +167,14 @@ def merged(name: str, *sources: dict[str, dict[str, Sizes]]) -> list[dict[str, A
                 before = kept.get(dtype, {"value": 0.0, "gradient": 0.0})
                 kept[dtype] = {kind: max(before[kind], size[kind]) for kind in before}
     order = sorted(found, key=lambda oracle: (oracle == TRANSCRIPTION, oracle))
-    return [{"oracle": oracle} | {dtype: found[oracle][dtype] for dtype in DTYPES.values()} for oracle in order]
+    return [
+        {
+            "oracle": oracle,
+            "compared": compared(name, oracle),
+            **{dtype: found[oracle][dtype] for dtype in DTYPES.values()},
+        }
+        for oracle in order
+    ]
 
 
 def certificate(name: str) -> dict[str, Any]:
@@ -174,11 +196,9 @@ def main(names: list[str]) -> None:
     stored = json.loads(FILE.read_text())["schemes"] if FILE.exists() else {}
     for number, name in enumerate(wanted, start=1):
         print(f"certifying {name}, {number} of {len(wanted)}", file=sys.stderr)
-        stored[name] = {"oracles": merged(name, *measured), "certificate": certificate(name)}
-        if not stored[name]["oracles"]:
-            print(f"{name}: no oracle", file=sys.stderr)
+        stored[name] = {"oracles": [], "certificate": certificate(name)}
     about = {package: metadata.version(package) for package in ("addnorm", "torch", "transformers")}
-    known = {name: stored[name] for name in schemes.names() if name in stored}
+    known = {name: stored[name] | {"oracles": merged(name, *measured)} for name in schemes.names() if name in stored}
     write_json(FILE, {"measured_with": about, "schemes": known})
     print(f"{len(wanted)} schemes in {time.perf_counter() - began:.0f} s", file=sys.stderr)
 

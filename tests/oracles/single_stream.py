@@ -129,5 +129,10 @@ CASES = [
     Case(scheme="beam", oracle="transformers 5.23.0, Beam", what=WHAT, build=beam),
     Case(scheme="muse-spark", oracle="transformers 5.23.0, Muse Spark", what=WHAT, build=muse_spark),
     Case(scheme="dyt", oracle="x-transformers 2.31.10", what="the tanh alone", build=partial(saturation, "tanh")),
-    Case(scheme="derf", oracle="x-transformers 2.31.10", what="the error function", build=partial(saturation, "erf")),
+    Case(
+        scheme="derf",
+        oracle="x-transformers 2.31.10",
+        what="the error function alone",
+        build=partial(saturation, "erf"),
+    ),
 ]
