@@ -43,14 +43,14 @@ def test_even_shares_fall_due_once_each_and_the_last_at_the_end():
 
 
 def test_a_budget_of_tokens_is_counted_in_whole_steps():
-    budget = Budget.of(RunConfig(tokens=1000, context=16, batch_size=4))
+    budget = Budget.of(RunConfig(tokens=1000, context=16, batch_size=4), 64)
     assert budget.steps == 16
     assert budget.progress(16, 1e9) == 1.0
     assert budget.progress(4, 0.0) == 0.25
 
 
 def test_a_budget_of_seconds_counts_instead_of_tokens():
-    budget = Budget.of(RunConfig(tokens=1000, context=16, batch_size=4, seconds=10))
+    budget = Budget.of(RunConfig(tokens=1000, context=16, batch_size=4, seconds=10), 64)
     assert budget.progress(1000, 5.0) == 0.5
     assert budget.progress(1, 20.0) == 1.0
     assert budget.expected_steps(100, 5.0) == 200

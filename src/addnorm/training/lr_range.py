@@ -74,8 +74,8 @@ def range_test(
         suggested = the rate at which d smoothed / d ln rate is lowest
 
     The test is Smith's (2015, arXiv:1506.01186): a rate is usable where the loss falls while it is applied. The rate of
-    the steepest fall lies below that of the lowest loss, at which training is already about to break. Warm-up, schedule,
-    averages and rollback have no part in it; clipping, accumulation and precision are the run's.
+    the steepest fall lies below that of the lowest loss, at which training is already about to break. Warm-up,
+    schedule, averages and rollback have no part in it; clipping, accumulation and precision are the run's.
 
     Args:
         config: model, data, batch, optimizer.

@@ -47,9 +47,7 @@ class Trainer:
         watch: notes Ctrl-C and SIGTERM.
     """
 
-    def __init__(
-        self, config: RunConfig, task: Problem, model: nn.Module, run: RunFolder, watch: Watch
-    ) -> None:
+    def __init__(self, config: RunConfig, task: Problem, model: nn.Module, run: RunFolder, watch: Watch) -> None:
         self.config, self.task, self.model, self.run, self.watch = config, task, model, run, watch
         self.optimizer = Optimizer(model, config)
         self.average = AveragedWeights(self.optimizer, config.ema)
