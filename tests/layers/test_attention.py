@@ -211,6 +211,20 @@ def test_grouped_query_heads_equal_repeated_heads(kv_heads):
         torch.testing.assert_close(grouped(vectors(), context), full(vectors(), context), **CLOSE)
 
 
+def test_the_gradient_of_a_shared_head_is_the_sum_over_its_copies():
+    grouped = Attention(WIDTH, 4, AttentionOptions(num_kv_heads=2)).double()
+    randomise_(grouped)
+    full = Attention(WIDTH, 4).double()
+    full.load_state_dict(grouped.state_dict() | repeated_heads(grouped, 2))
+    for layer in (grouped, full):
+        layer(vectors(), Context(causal=True, keep=padding_mask())).square().sum().backward()
+    for shared, copies in ((grouped.k_proj, full.k_proj), (grouped.v_proj, full.v_proj)):
+        assert shared.weight.grad is not None
+        assert copies.weight.grad is not None
+        summed = copies.weight.grad.unflatten(0, (2, 2, grouped.d_head)).sum(1).flatten(0, 1)
+        torch.testing.assert_close(shared.weight.grad, summed, rtol=1e-10, atol=1e-10)  # sums over all tokens
+
+
 def repeated_heads(grouped: Attention, times: int) -> dict[str, Tensor]:
     return {
         f"{name}.{part}": tensor.unflatten(0, (-1, grouped.d_head)).repeat_interleave(times, 0).flatten(0, 1)
