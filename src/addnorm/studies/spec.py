@@ -97,14 +97,22 @@ class CompareConfig:
     """Sequences in a step."""
     warm_up: float = 0.5
     """Share of the budget over which the learning rate rises linearly from zero; 0 is no warm-up."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """What the learning rate does after warm-up; cosine and linear fall to a tenth."""
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """What the learning rate does after warm-up; all but constant fall to a tenth, wsd over the last `decay`."""
+    decay: float = 0.2
+    """Share of the budget over which wsd falls at its end."""
     weight_decay: float = 0.1
     """On matrices; never on gains, biases, embeddings or a connection's parameters."""
     connection_learning_rate: float = 1.0
     """Factor on the learning rate of the connections' own parameters (gates, scales, mixing)."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0 is no clipping."""
+    accumulate: int = 1
+    """Parts in which a batch goes through a model; the step is that of the whole batch, with less memory."""
+    label_smoothing: float = 0.0
+    """Probability that the training loss spreads evenly over all classes; the validation loss never does."""
+    ema: float = 0.0
+    """Decay, a step, of an average of the weights that is evaluated in their place; 0 is none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast."""
     evaluations: int = 5

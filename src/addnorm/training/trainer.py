@@ -57,6 +57,8 @@ class Trainer:
         self.clock = Clock()
         self.at = Counters()
         self.stack = stack_of(model)
+        state = model.state_dict(keep_vars=True)  # once: at every snapshot it would be ten times the copying
+        self._buffers = [name for name, own in state.items() if not isinstance(own, nn.Parameter)]
         self._last_step_s = 0.0
 
     @property
@@ -210,9 +212,7 @@ class Trainer:
         """All tensors that a step changes, by name."""
         tensors = self.optimizer.live()
         tensors |= {f"average/{name}": average for name, average in self.average.values.items()}
-        parameters = set(map(id, self.model.parameters()))
-        state = self.model.state_dict(keep_vars=True)
-        return tensors | {f"model/{name}": own for name, own in state.items() if id(own) not in parameters}
+        return tensors | {f"model/{name}": self.model.get_buffer(name) for name in self._buffers}
 
     def _due_flow(self) -> SignalFlow | None:
         """The probe, at the first step and in the step that completes a share of the budget."""
