@@ -16,7 +16,7 @@ from addnorm.config import RunConfig
 from addnorm.data.tokenizer import BPETokenizer, ByteTokenizer, build
 from addnorm.interop import sources
 from addnorm.interop.sources import identity_of, shape_of, tokenizer_of
-from addnorm.interop.start import configured, start_from
+from addnorm.interop.start import completed, configured, start_from
 from addnorm.training.run import train
 from interop import theirs
 
@@ -89,6 +89,15 @@ def test_a_size_that_was_given_and_is_another_is_refused(bert):
     assert configured(RunConfig(init=bert, d_model=24), given=("d_model",)).d_model == 24
     with pytest.raises(UserError, match="d_model=48 came, but .*bert has d_model=24; leave --d-model out"):
         configured(RunConfig(init=bert, d_model=48), given=("d_model",))
+
+
+def test_given_fields_are_completed_before_they_must_fit_each_other():
+    # 12 heads do not divide the default width of 64, but MiniLM's of 384.
+    values = completed({"num_heads": 12, "attention": "plain", "tokenizer": "byte"}, "minilm")
+    assert (values["d_model"], values["num_heads"], values["attention"]) == (384, 12, "plain")
+    assert (values["tokenizer"], values["init"]) == ("byte", "minilm")
+    assert RunConfig(**values).num_layers == 6
+    assert completed({"d_model": 8}, "normal") == {"d_model": 8}
 
 
 def test_a_name_that_is_nothing_is_told():

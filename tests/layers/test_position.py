@@ -115,3 +115,18 @@ def test_attention_with_rotary_positions_sees_order_and_not_the_start():
 def test_an_odd_width_is_refused(make):
     with pytest.raises(UserError, match="is odd"):
         make()
+
+
+@pytest.mark.parametrize("base", [100.0, 500_000.0])
+def test_the_base_sets_how_slow_the_slowest_turn_is(base):
+    query, positions = vectors(1, 1, 9, 6), torch.arange(9)
+    turned, _ = Rotary(6, base)(query, query, positions)
+    pairs = torch.complex(query[..., :3], query[..., 3:])
+    angles = positions[:, None] * base ** (-torch.arange(3, dtype=torch.float64) / 3)
+    expected = pairs * torch.polar(torch.ones_like(angles), angles)
+    torch.testing.assert_close(turned, torch.cat((expected.real, expected.imag), -1), rtol=0, atol=1e-12)  # float64
+
+
+def test_a_base_that_is_no_positive_number_is_refused():
+    with pytest.raises(UserError, match="rotary_base=0 is not allowed"):
+        AttentionOptions(rotary=True, rotary_base=0)

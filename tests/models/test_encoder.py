@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from addnorm import Encoder, schemes
+from addnorm import Encoder, Transformer, UserError, schemes
 from addnorm.layers.context import Context
 from models.bodies import SHAPE, VOCAB, ids, left_padded, made
 
@@ -63,3 +63,26 @@ def test_a_copy_and_a_meta_build_give_the_same():
     empty.initialise_(0)
     for other in (copy.deepcopy(direct), empty):
         assert torch.equal(other(ids()), direct(ids()))
+
+
+def test_segments_add_their_vector_and_count_as_the_first_where_none_are_given():
+    encoder, tokens = made(Encoder, segments=2), ids()
+    segments = (torch.arange(7) > 3).long().expand(3, -1)
+    embedded = encoder.embedding.tokens(tokens) + encoder.embedding.segments.weight[segments]
+    torch.testing.assert_close(encoder(tokens, segments=segments), encoder.stack(embedded, Context()), **CLOSE)
+    assert torch.equal(encoder(tokens), encoder(tokens, segments=torch.zeros_like(tokens)))
+    assert not torch.allclose(encoder(tokens), encoder(tokens, segments=segments))
+
+
+def test_segments_that_do_not_fit_are_told():
+    with pytest.raises(UserError, match="segments came, but the model has none; build it with segments=2"):
+        made(Encoder)(ids(), segments=ids())
+    with pytest.raises(UserError, match=r"segments have shape \(3, 6\).*the tokens' shape \(3, 7\)"):
+        made(Encoder, segments=2)(ids(), segments=ids()[:, 1:])
+    with pytest.raises(UserError, match="integer ids"):
+        made(Encoder, segments=2)(ids(), segments=torch.zeros(3, 7))
+    with pytest.raises(UserError, match="segments=2: only an encoder tells segments apart"):
+        made(Transformer, segments=2)
+    for value in (-1, 1.5):
+        with pytest.raises(UserError, match=f"segments={value} is not allowed"):
+            made(Encoder, segments=value)

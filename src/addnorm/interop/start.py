@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,33 +53,44 @@ class Started:
         return found + [f"warning: {text}" for text in self.warnings]
 
 
-def configured(config: RunConfig, given: Container[str] = ()) -> RunConfig:
-    """The config with scheme, shape and tokenizer of what it starts from; the same config if it starts afresh.
+def completed(given: Mapping[str, Any], init: str) -> dict[str, Any]:
+    """The fields of `RunConfig` that a user gave, with scheme, shape and tokenizer of what the run starts from.
 
     Args:
-        config: the run.
-        given: the fields that the user chose; the others give way.
+        given: the fields that the user chose.
+        init: what the run starts from: the user's choice, or the task's default.
 
     Raises:
         UserError: there is nothing to start from under that name, its body is not one of ours, or a field that was
             given is another one's.
     """
+    if is_fresh(init):
+        return dict(given)
+    found = shape_of(init)
+    for name, value in found.items():
+        if name in given and name not in _FREE and given[name] != value:
+            raise UserError(
+                f"{name}={given[name]} came, but {init} has {name}={value}; "
+                f"leave --{name.replace('_', '-')} out, or start from something else."
+            )
+    tokenizer = tokenizer_of(init)
+    found |= {} if tokenizer is None else {"tokenizer": tokenizer}
+    return {**found, **given, "init": init}
+
+
+def configured(config: RunConfig, given: Iterable[str] = ()) -> RunConfig:
+    """A config with scheme, shape and tokenizer of what it starts from; the same config if it starts afresh.
+
+    Args:
+        config: the run.
+        given: the names of the fields that the user chose; the others give way.
+
+    Raises:
+        UserError: as `completed`.
+    """
     if is_fresh(config.init):
         return config
-    found = shape_of(config.init)
-    for name, value in found.items():
-        came = getattr(config, name)
-        if name in given and name not in _FREE and came != value:
-            flag = f"--{name.replace('_', '-')}"
-            raise UserError(
-                f"{name}={came} came, but {config.init} has {name}={value}; "
-                f"leave {flag} out, or start from something else."
-            )
-    taken = {name: value for name, value in found.items() if name not in given}
-    tokenizer = tokenizer_of(config.init)
-    if tokenizer is not None and "tokenizer" not in given:
-        taken["tokenizer"] = tokenizer
-    return replace(config, **taken)
+    return replace(config, **completed({name: getattr(config, name) for name in given}, config.init))
 
 
 @torch.no_grad()
