@@ -39,3 +39,15 @@ def test_a_wrong_range_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = here("lr-range", *SMALL, "--low", "1", "--high", "0.1")
     assert seen.code == 2 and seen.is_one_line_of_error()
+
+
+def test_training_says_that_it_stopped_early(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ["--tokens", "12800", "--evaluations", "20", "--evaluation-tokens", "256", "--patience", "1"]
+    seen = here("train", *SMALL, *few, "--learning-rate", "1.0", "--schedule", "constant", "--out", "run")
+    assert seen.code in (0, 3), seen.err
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert stored["status"] == "stopped early"
+    assert f"stopped early    the checkpoint of the lowest validation loss, {stored['lowest_validation_loss']:.4f}" in (
+        seen.out
+    )

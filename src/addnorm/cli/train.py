@@ -67,12 +67,20 @@ def _summary(result: dict[str, Any], out: Path) -> list[str]:
         f"validation loss  {_loss(result['validation_loss'])} {result.get('loss_name', 'nats per token')}",
         *(f"{score['name']:<16} {_loss(score['value'])}" for score in result.get("scores", [])),
         f"trained          {result['tokens']:,} tokens in {span(result['wall_s'])}: {rate:,.0f} a second",
+        *_stopped(result),
         f"diagnosis        {diagnosis['kind']}{_where(diagnosis)}",
         f"folder           {out}",
     ]
     if not _diverged(result):
         lines.append(f"\naddnorm evaluate {out}")
     return lines
+
+
+def _stopped(result: dict[str, Any]) -> list[str]:
+    """What a run that stopped early leaves."""
+    if result["status"] != "stopped early":
+        return []
+    return [f"stopped early    the checkpoint of the lowest validation loss, {_loss(result['lowest_validation_loss'])}"]
 
 
 def _diverged(result: dict[str, Any]) -> bool:
