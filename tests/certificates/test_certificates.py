@@ -197,16 +197,21 @@ def test_a_model_of_ours_is_a_module_too() -> None:
 
 def test_the_command_prints_every_finding() -> None:
     seen = here("certify", "post-norm", "--against", "pre-norm")
-    assert seen.code == 0 and seen.err == ""
+    assert seen.code == 5 and seen.err == ""  # the same function: fails
     assert "post-norm against pre-norm" in seen.out
     assert "computes post-norm, not pre-norm" in " ".join(seen.out.split())
-    told = json.loads(here("certify", "post-norm", "--against", "pre-norm", "--json").out)
-    assert told["holds"] is False
+    seen_as_json = here("certify", "post-norm", "--against", "pre-norm", "--json")
+    told = json.loads(seen_as_json.out)
+    assert told["holds"] is False and seen_as_json.code == 5
     for finding in told["findings"]:
         assert finding.keys() == {"name", "verdict", "figure", "sentence"}
         assert finding["name"] in seen.out
         assert finding["verdict"] in ("holds", "fails", "not applicable")
         assert finding["sentence"].endswith((".", ")")), finding["sentence"]
+
+
+def test_the_command_is_done_where_nothing_fails() -> None:
+    assert here("certify", "post-norm", "--json").code == 0
 
 
 @pytest.mark.parametrize(

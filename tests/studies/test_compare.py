@@ -146,9 +146,24 @@ def test_runs_that_failed_are_named_and_the_rest_is_concluded(tmp_path: Path) ->
     assert _arm(found, "plain", 2)["seeds"] == [0, 2]
 
 
+def test_an_arm_without_a_run_is_not_said_to_fail(tmp_path: Path) -> None:
+    spec = replace(SPEC, schemes=("pre-norm", "plain"), layers=(1,), seeds=1)
+    store = _empty(tmp_path / "out", spec)
+    trained = next(run for run in runs(spec) if run.arm.scheme == "pre-norm")
+    write_run(store.run_folder(trained), asdict(trained.config), losses=[5.0, 2.0])
+    results = conclude(spec, store, {})
+    assert {arm["scheme"]: arm["verdict"] for arm in results["arms"]} == {
+        "pre-norm": "baseline",
+        "plain": "no run ended",
+    }
+    said = {item["question"]: item["answer"] for item in results["answers"]}
+    assert said["Which schemes train at 1 layer?"].startswith("Pre-norm train; no run of plain ended")
+    assert results["title"] == "2 residual schemes at 1 layer"
+
+
 def test_without_any_run_everything_is_said_to_be_missing(tmp_path: Path) -> None:
     found = conclude(SPEC, _empty(tmp_path / "out", SPEC), {})
-    assert {arm["verdict_text"] for arm in found["arms"]} == {"No run ended."}
+    assert {arm["verdict_text"] for arm in found["arms"]} == {"No run ended: nothing is known of it."}
 
 
 def test_the_best_of_several_learning_rates_is_shown(tmp_path: Path) -> None:

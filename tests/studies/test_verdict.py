@@ -71,4 +71,4 @@ def test_against_a_diverged_baseline_nothing_is_claimed() -> None:
 
 def test_without_a_run_there_is_no_verdict_on_the_scheme() -> None:
     word, text = verdict(replace(EVIDENCE, runs=0, trains=False))
-    assert (word, text) == ("does not train", "No run ended.")
+    assert (word, text) == ("no run ended", "No run ended: nothing is known of it.")

@@ -170,7 +170,12 @@ def _computes(pairs: tuple[Pair, ...], subject: Subject, reference: Scheme) -> l
         stack = Subject(text=name, scheme=candidate, d_model=state.shape[-1]).stack(len(pairs) // 2).double()
         if all(_does_as(pair, stack.blocks[pair.site].get_submodule("connection")) for pair in pairs):
             fitting.append(name)
-    return sorted(fitting, key=lambda name: (len(fields(single_stream()[name])), len(name)))
+    return sorted(fitting, key=_plainness)
+
+
+def _plainness(name: str) -> tuple[int, int]:
+    """By how much is done on the path of a sublayer; a scheme with many options may still do the least."""
+    return len(single_stream()[name].diagram.split()), len(name)
 
 
 def _does_as(pair: Pair, candidate: nn.Module) -> bool:

@@ -34,7 +34,8 @@ commands:
   --debug                   with any command: a traceback instead of a line when something goes wrong
 
 exit codes: 0 done; 1 a bug in addnorm; 2 a mistake in what was asked; 3 the trained run diverged;
-4 some runs of a comparison failed; 130 Ctrl-C and 143 SIGTERM, after saving; 141 nobody reads the output"""
+4 some runs of a comparison failed; 5 a finding of a certificate fails; 130 Ctrl-C and 143 SIGTERM, after saving;
+141 nobody reads the output"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

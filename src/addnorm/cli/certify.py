@@ -32,9 +32,13 @@ def command(words: Sequence[str]) -> int:
 
 
 def _certify(options: CertifyOptions) -> int:
-    """Find out by behaviour what a scheme computes: who sees whom, what it starts as, what learns, what it costs."""
+    """Find out by behaviour what a scheme computes: who sees whom, what it starts as, what learns, what it costs.
+
+    The exit code is 0 if no finding fails, 5 if one does.
+    """
     from addnorm import schemes
     from addnorm.cli import console
+    from addnorm.cli.failure import DONE, UNSOUND
     from addnorm.cli.progress import Live
 
     scheme = schemes.parse(options.scheme)
@@ -48,7 +52,7 @@ def _certify(options: CertifyOptions) -> int:
         console.print_json(certificate.to_dict())
     else:
         console.out().print(_table(certificate))
-    return 0
+    return DONE if certificate.holds else UNSOUND
 
 
 def _table(certificate: Certificate) -> Table:

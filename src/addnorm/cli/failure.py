@@ -3,6 +3,7 @@
 0  done                        2  a mistake in what was asked, or a machine that cannot do it
 1  a bug in addnorm            3  `addnorm train`: the run diverged
 141  nobody reads the output   4  `addnorm compare`: some runs failed; the others are compared
+5  `addnorm certify`: a finding fails
 130, 143  stopped by Ctrl-C, by SIGTERM: what was trained is saved
 """
 
@@ -16,7 +17,7 @@ from contextlib import suppress
 
 from addnorm.errors import UserError
 
-DONE, BUG, MISTAKE, DIVERGED, FAILED, INTERRUPTED, UNREAD = 0, 1, 2, 3, 4, 130, 141
+DONE, BUG, MISTAKE, DIVERGED, FAILED, UNSOUND, INTERRUPTED, UNREAD = 0, 1, 2, 3, 4, 5, 130, 141
 
 # How torch and numpy say, in a RuntimeError, TypeError or ValueError, that memory ran out or that a size is absurd.
 _TOO_LARGE = re.compile(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from addnorm.cli.invoke import invoke
 from addnorm.config import check_at_least
 from addnorm.errors import UserError
+from addnorm.reports.numbers import layers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -116,7 +117,7 @@ def _table(rows: Sequence[dict[str, Any]], options: SchemesOptions) -> Table:
         cells = (row["equation"], _range(row["parameters"]), row["starts_as"] or "-", row["reference"])
         table.add_row(row["name"], *map(Text, cells), end_section=True)
     table.caption = (
-        f"parameters: of the connection a sublayer, d_model={options.d_model}, {options.num_layers} layers. "
+        f"parameters: of the connection a sublayer, d_model={options.d_model}, {layers(options.num_layers)}. "
         "`addnorm schemes NAME` shows cost and fields."
     )
     table.caption_justify = "left"
@@ -137,7 +138,7 @@ def _page(row: dict[str, Any]) -> Iterator[Text | Table]:
     yield Text("\n".join(f"    {line}" for line in row["equation"].splitlines()) + "\n")
     parameters = (
         f"{_range(counted)} a sublayer, entrance {counted['entrance']:,}, exit {counted['exit']:,}; "
-        f"{counted['total']:,} in all (d_model={counted['d_model']}, {counted['num_layers']} layers)"
+        f"{counted['total']:,} in all (d_model={counted['d_model']}, {layers(counted['num_layers'])})"
     )
     facts = [
         ("reference", row["reference"]),

@@ -16,6 +16,7 @@ _VERDICTS = {
     "no difference seen": ("same", "M0,2.5H12V5H0ZM0,7H12V9.5H0Z"),
     "baseline": ("baseline", "M2,2H10V10H2Z"),
     "does not train": ("fails", "M1,3L3,1L6,4L9,1L11,3L8,6L11,9L9,11L6,8L3,11L1,9L4,6Z"),
+    "no run ended": ("fails", "M5,1H7V8H5ZM5,9.5H7V11.5H5Z"),
 }
 _UNITS = {"loss": "nats/token", "difference": "nats/token", "ratio": "ratio", "count": ""}
 _WHISKER = 96

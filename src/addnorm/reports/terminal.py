@@ -20,7 +20,7 @@ from addnorm.reports.table import Cell, Row, depths, learning_rates, rows
 Layout = Literal["wide", "narrow"]
 
 # Words carry the verdict; the style only repeats it.
-_STYLES = {"better": "green", "worse": "yellow", "does not train": "red", "baseline": "bold"}
+_STYLES = {"better": "green", "worse": "yellow", "does not train": "red", "no run ended": "red", "baseline": "bold"}
 
 # Heading; heading and width in a narrow table: 16 + 1 + 42 + 13 with 8 gaps are 80 columns.
 _HEADINGS = {

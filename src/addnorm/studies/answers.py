@@ -69,10 +69,13 @@ def _need(plain: Measured, pre: Measured, difference: Estimate | None, group: Gr
 def _trains(group: Group) -> Answer:
     """Which schemes train, and which do not."""
     good = [item for item in group.members if item.trains()]
-    bad = [item for item in group.members if not item.trains()]
+    bad = [item for item in group.members if item.records and not item.trains()]
+    unknown = [item for item in group.members if not item.records]
     text = f"{_names(good, group) or 'none'} train"
     if bad:
         text += f"; {_names(bad, group)} {'does' if len(bad) == 1 else 'do'} not"
+    if unknown:
+        text += f"; no run of {_names(unknown, group)} ended"
     rates = ", ".join(f"{rate:g}" for rate in sorted({item.arm.learning_rate for item in group.members}))
     figures = {item.arm.id: _loss(item, group).as_dict() for item in group.members}
     return _answer(f"Which schemes train at {_depth(group)}?", f"{text} (learning rate {rates})", figures)

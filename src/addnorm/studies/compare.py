@@ -147,4 +147,5 @@ def _measured(spec: CompareConfig, store: Store) -> list[Measured]:
 
 def _title(spec: CompareConfig) -> str:
     """As in "6 residual schemes at 2 and 24 layers"."""
-    return f"{len(spec.schemes)} residual schemes at {' and '.join(map(str, spec.layers))} layers"
+    schemes, layers = "scheme" if len(spec.schemes) == 1 else "schemes", "layer" if spec.layers == (1,) else "layers"
+    return f"{len(spec.schemes)} residual {schemes} at {' and '.join(map(str, spec.layers))} {layers}"

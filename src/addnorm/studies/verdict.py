@@ -13,6 +13,7 @@ BETTER = "better"
 WORSE = "worse"
 NO_DIFFERENCE = "no difference seen"
 DOES_NOT_TRAIN = "does not train"
+NO_RUN = "no run ended"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ def verdict(evidence: Evidence) -> tuple[str, str]:
     interval, and no difference is ever seen.
     """
     if not evidence.runs:
-        return DOES_NOT_TRAIN, "No run ended."
+        return NO_RUN, "No run ended: nothing is known of it."
     if not evidence.trains:
         return DOES_NOT_TRAIN, _failure(evidence)
     if evidence.is_baseline:

@@ -87,6 +87,16 @@ class RunFolder:
                 raise unknown(f"field of {self.path / 'config.json'}", name, allowed)
         return RunConfig(**values)
 
+    def _unreadable(self, name: str, error: Exception) -> str:
+        """Why a file of the folder is not there to be read, in words."""
+        if not self.path.exists():
+            return f"{self.path} does not exist"
+        if not self.path.is_dir():
+            return f"{self.path} is a file"
+        if not (self.path / name).exists():
+            return f"{self.path} is no run's folder (it has no {name})"
+        return f"{self.path / name} cannot be read ({reason(error)})"
+
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder.
 
@@ -96,7 +106,9 @@ class RunFolder:
         try:
             value = json.loads((self.path / name).read_text())
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.path / name} cannot be read ({error}); name the folder of a run.") from error
+            raise UserError(
+                f"{self._unreadable(name, error)}; give the folder of a run, as train leaves it."
+            ) from error
         if not isinstance(value, dict):
             raise UserError(f"{self.path / name} holds no JSON object; it is damaged.")
         return value
