@@ -13,7 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addnorm.cli import COMMANDS, certify, compare, doctor, generate, lr_range, reproduce, schemes, train
+from addnorm.cli import (
+    COMMANDS,
+    certify,
+    compare,
+    doctor,
+    evaluate,
+    generate,
+    lr_range,
+    predict,
+    reproduce,
+    schemes,
+    tasks,
+    train,
+)
 from addnorm.cli.flags import flags_of
 from addnorm.config import RunConfig
 from addnorm.studies.spec import CompareConfig
@@ -24,6 +37,9 @@ PARTS = {
     "train": (RunConfig, train.TrainOptions),
     "lr-range": (RunConfig, lr_range.LrRangeOptions),
     "generate": (generate.GenerateOptions,),
+    "evaluate": (evaluate.EvaluateOptions,),
+    "predict": (predict.PredictOptions,),
+    "tasks": (tasks.TasksOptions,),
     "schemes": (schemes.SchemesOptions,),
     "certify": (certify.CertifyOptions,),
     "reproduce": (reproduce.ReproduceOptions,),
@@ -159,6 +175,9 @@ def recorded(tmp_path_factory):
         patch.setattr(train, "_train", _recorder(reached, train._train))
         patch.setattr(lr_range, "_lr_range", _recorder(reached, lr_range._lr_range))
         patch.setattr(generate, "_generate", _recorder(reached, generate._generate))
+        patch.setattr(evaluate, "_evaluate", _recorder(reached, evaluate._evaluate))
+        patch.setattr(predict, "_predict", _recorder(reached, predict._predict))
+        patch.setattr(tasks, "_tasks", _recorder(reached, tasks._tasks))
         patch.setattr(certify, "_certify", _recorder(reached, certify._certify))
         patch.setattr(reproduce, "_reproduce", _recorder(reached, reproduce._reproduce))
         patch.setattr(doctor, "_doctor", _recorder(reached, doctor._doctor))

@@ -102,3 +102,15 @@ def test_every_arm_has_a_folder_name_of_its_own() -> None:
     assert len(set(names)) == len(names)
     assert all("/" not in name and "(" not in name for name in names)
     assert names[0] == "pre-norm-L2-lr0.1"
+
+
+def test_options_that_treat_all_arms_alike_reach_every_run() -> None:
+    options = {"schedule": "wsd", "decay": 0.3, "accumulate": 2, "label_smoothing": 0.1, "ema": 0.9}
+    planned = runs(CompareConfig(schemes=("pre-norm", "post-norm"), layers=(2,), seeds=1, **options))
+    assert len(planned) == 2
+    assert all(getattr(run.config, name) == value for run in planned for name, value in options.items())
+
+
+def test_a_warm_up_that_leaves_no_room_for_the_decay_is_refused() -> None:
+    with pytest.raises(UserError, match="decay=0.6 and warm_up=0.5 are more than the whole budget"):
+        CompareConfig(schedule="wsd", decay=0.6)
