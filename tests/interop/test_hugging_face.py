@@ -186,6 +186,16 @@ def test_damaged_and_missing_files_are_told(tmp_path):
         hugging_face.load(tmp_path)
 
 
+def test_a_fused_tensor_that_cannot_be_split_is_told(tmp_path):
+    saved(tmp_path, "GPT-2")
+    tensors = load_file(tmp_path / "model.safetensors")
+    for wrong in (torch.ones(24, 71), torch.ones(72)):
+        key = next(name for name in tensors if name.endswith("h.1.attn.c_attn.weight"))
+        save_file(tensors | {key: wrong}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(UserError, match=r"h.1.attn.c_attn.weight has shape .*; it is damaged"):
+            hugging_face.load(tmp_path)
+
+
 def test_weights_of_another_shape_than_the_config_are_told(tmp_path):
     with pytest.raises(UserError, match="embedding.tokens.weight.*its config.json is another model's"):
         hugging_face.open_model(saved(tmp_path, vocab_size=99))

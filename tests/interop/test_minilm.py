@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import BertModel
+from transformers import BertModel, BertTokenizerFast
 
 from addnorm import Encoder
 from addnorm.data.pretrained import PretrainedTokenizer, checkpoint_folder
@@ -103,3 +103,15 @@ def test_its_scheme_is_post_norm_and_its_pooler_is_left_out():
     assert found.scheme == "post-norm(entrance_norm=layer, eps=1e-12)"
     assert found.left_out == ("embeddings.position_ids", "pooler.dense.bias", "pooler.dense.weight")
     assert sum(parameter.numel() for parameter in minilm().parameters()) == 22_565_376
+
+
+@torch.no_grad()
+def test_it_goes_out_with_its_tokenizer_and_transformers_reads_both(tmp_path):
+    hugging_face.save(minilm(), tmp_path, tokenizer())
+    text = "Norms keep the stream's variance."
+    theirs = BertTokenizerFast.from_pretrained(tmp_path)(text, return_tensors="pt")
+    encoded = tokenizer().encode_single(text)
+    assert theirs["input_ids"][0].tolist() == encoded.ids.tolist()
+    expected = BertModel.from_pretrained(tmp_path, add_pooling_layer=False).eval()(**theirs).last_hidden_state
+    difference = (minilm()(torch.from_numpy(encoded.ids)[None]) - expected).abs().max()
+    assert difference <= TOLERANCE[torch.float32]

@@ -64,9 +64,7 @@ def load(folder: Path) -> Checkpoint:
         tensor = theirs.pop(row.theirs, None)
         if tensor is None:
             raise UserError(f"{folder} has no tensor {row.theirs}; it is damaged, or no {family.model_type}.")
-        tensor = tensor.mT if row.transposed else tensor
-        parts = tensor.chunk(len(values))
-        weights.update(zip(values, (part.contiguous() for part in parts), strict=True))
+        weights.update(zip(values, _parts(folder, row, tensor), strict=True))
     left_out = tuple(sorted(theirs))
     _check_unused(folder, family, left_out, shape)
     return Checkpoint(
@@ -86,8 +84,8 @@ def open_model(folder: Path) -> Encoder | Transformer:
         UserError: as `load`.
     """
     checkpoint = load(folder)
-    with torch.device("meta"):
-        model = BODIES[checkpoint.body](schemes.parse(checkpoint.scheme), **checkpoint.shape)
+    # Not on the meta device: the first draw there imports torch's compiler, 6 seconds against 1 for MiniLM's weights.
+    model = BODIES[checkpoint.body](schemes.parse(checkpoint.scheme), **checkpoint.shape)
     try:
         model.load_state_dict(checkpoint.weights, assign=True)
     except RuntimeError as error:
@@ -176,6 +174,15 @@ def _without(prefix: str, name: str) -> str:
     for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
         name = name.removesuffix(old) + new if name.endswith(old) else name
     return name
+
+
+def _parts(folder: Path, row: Row, tensor: Tensor) -> list[Tensor]:
+    """Our tensors, of one of theirs."""
+    count, dimension = len(row.ours), 1 if row.transposed else 0
+    if tensor.dim() <= dimension or tensor.shape[dimension] % count:
+        raise UserError(f"{folder}: {row.theirs} has shape {tuple(tensor.shape)}; it is damaged.")
+    tensor = tensor.mT if row.transposed else tensor
+    return [part.contiguous() for part in tensor.chunk(count)]
 
 
 def _check_unused(folder: Path, family: Family, left_out: tuple[str, ...], shape: ModelConfig) -> None:
