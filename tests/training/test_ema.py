@@ -64,7 +64,7 @@ def test_evaluations_checkpoints_and_load_model_have_the_average(tiny, tmp_path)
 def test_an_average_of_constrained_weights_is_constrained(tiny, tmp_path):
     trainer = trainer_of(tiny(ema=0.9, scheme="n-gpt", learning_rate=3e-2, evaluations=1, saves=0), tmp_path)
     trainer.train(lambda trainer: None)
-    weight = trainer.model.stack.blocks[0].get_submodule("sublayer.q_proj").weight
+    weight = trainer.model.get_parameter("stack.blocks.0.sublayer.q_proj.weight")
     raw = weight.detach().clone()
     with trainer.averaged():
         assert not torch.equal(weight, raw)
