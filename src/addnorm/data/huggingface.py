@@ -30,7 +30,7 @@ def load(source: str) -> TextSplits:
         UserError: the extra `hf` is missing, or the data set, config, or column is.
     """
     name, config, column = parse(source)
-    splits = _load_dataset(source, name, config)
+    splits = load_dataset(source, name, config)
     if "train" not in splits:
         raise UserError(f"{source} has no split 'train', only {', '.join(splits)}; use a data set with one.")
     own = next((split for split in _VALIDATION_NAMES if split in splits), None)
@@ -59,7 +59,12 @@ def parse(source: str) -> tuple[str, str | None, str]:
     return name, config or None, column or "text"
 
 
-def _load_dataset(source: str, name: str, config: str | None) -> Any:
+def load_dataset(source: str, name: str, config: str | None) -> Any:
+    """The splits of a data set by name.
+
+    Raises:
+        UserError: the extra `hf` is missing, or the data set cannot be loaded.
+    """
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:

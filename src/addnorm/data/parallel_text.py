@@ -1,0 +1,140 @@
+"""Sentences in two languages, by their name on the command line: bible, TSV, two line files, or hf:NAME."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from addnorm.data import bible, tables, user_files
+from addnorm.data.records import Splits, Translation
+from addnorm.data.tables import Table
+from addnorm.errors import UserError
+
+NAMED = {"bible": bible.translation_pairs}
+SOURCE = ("source", "src", "from", "en", "english")
+TARGET = ("target", "tgt", "to", "translation")
+_SPLIT_STEMS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
+
+
+def load(source: str, *, from_: str = "", to: str = "") -> Splits[Translation]:
+    """The translations that `source` names, in three splits.
+
+    Args:
+        source: "bible" (World English Bible to Reina-Valera 1909); a TSV, CSV or JSON-lines file; two files with a sentence a line,
+            "text.en+text.es"; a folder with such files (train.tsv, or train.en and train.es, ...); a list, as in
+            "train=a.en+a.es,test=b.en+b.es"; or "hf:NAME[:CONFIG]".
+        from_: the column of the source sentences, by name or by number from 1; for line files in a folder, their ending (en).
+        to: the same for the target sentences. By default a TSV file has the source first and no header, unless its first line
+            names columns; line files are taken in the alphabetical order of their endings.
+
+    Raises:
+        UserError: the source is missing, empty, misaligned or malformed (with file and line), or needs an extra.
+    """
+    if source in NAMED:
+        return NAMED[source]()
+    if source.startswith("hf:"):
+        found = tables.load(source, [])
+        records = {split: _read_hub(table, from_, to) for split, table in found.items()}
+    else:
+        paths = _line_files_of_folder(source, from_, to) or user_files.find(source, tables.SUFFIXES)
+        records = {split: read(path, from_=from_, to=to) for split, path in paths.items()}
+    return user_files.assemble(source, records, lambda pair: pair.source)
+
+
+def read(path: str, *, from_: str = "", to: str = "") -> list[Translation]:
+    """The translations in a table, or in two line files "SOURCE+TARGET".
+
+    Raises:
+        UserError: a file is missing, empty, misaligned or malformed (with file and line).
+    """
+    one, plus, other = path.partition("+")
+    if plus and not Path(path).expanduser().exists():
+        return read_line_files(Path(one).expanduser(), Path(other).expanduser())
+    file = Path(path).expanduser()
+    if from_ and to:
+        return _read_table(tables.read(file, [from_, to]), from_, to)
+    table = tables.read(file, [])
+    if file.suffix.lower() in (".tsv", ".txt", ".csv") and not _has_header(table):
+        return _read_table(tables.read(file, ["1", "2"]), "1", "2")
+    return _read_table(table, from_, to)
+
+
+def read_line_files(source: Path, target: Path) -> list[Translation]:
+    """The translations in two files, line by line; lines that are blank in both are skipped.
+
+    Raises:
+        UserError: the files differ in length, or a line is blank in one of them.
+    """
+    ones, others = user_files.read_lines(source), user_files.read_lines(target)
+    if len(ones) != len(others):
+        longer = source if len(ones) > len(others) else target
+        raise UserError(
+            f"{source} has {len(ones)} lines, {target} {len(others)}: line {min(len(ones), len(others)) + 1} of {longer} has no "
+            "partner; both files must have one sentence a line, in the same order."
+        )
+    pairs = []
+    for number, (one, other) in enumerate(zip(ones, others, strict=True), start=1):
+        if bool(one.strip()) != bool(other.strip()):
+            blank, full = (target, source) if one.strip() else (source, target)
+            raise UserError(
+                f"{blank}, line {number} is blank, {full} has a sentence there; align the files line by line."
+            )
+        if one.strip():
+            pairs.append(Translation(source=one.strip(), target=other.strip()))
+    return pairs
+
+
+def _read_table(table: Table, from_: str, to: str) -> list[Translation]:
+    if len(table.columns) < 2:
+        raise UserError(f"{table.name} has one column; put a tab between a sentence and its translation.")
+    one, other = table.column(from_, SOURCE, "from_"), table.column(to, TARGET, "to")
+    return [Translation(source=row.text(one), target=row.text(other)) for row in table.rows]
+
+
+def _has_header(table: Table) -> bool:
+    names = {column.lower() for column in table.columns}
+    return bool(names.intersection(SOURCE)) and bool(names.intersection(TARGET))
+
+
+def _read_hub(table: Table, from_: str, to: str) -> list[Translation]:
+    """A data set's pairs: two columns, or the column `translation` with a text for each language."""
+    if "translation" not in table.columns or not isinstance(table.rows[0].values["translation"], dict):
+        return _read_table(table, from_, to)
+    languages = list(table.rows[0].values["translation"])
+    one, other = from_ or languages[0], to or languages[1]
+    for language in (one, other):
+        if language not in languages:
+            raise UserError(
+                f"{table.name} has the languages {', '.join(languages)}, not '{language}'; use one of them."
+            )
+    return [
+        Translation(source=row.values["translation"][one], target=row.values["translation"][other])
+        for row in table.rows
+    ]
+
+
+def _line_files_of_folder(source: str, from_: str, to: str) -> dict[str, str]:
+    """The pairs of line files in a folder, train.en and train.es for example, as "SOURCE+TARGET"."""
+    folder = Path(source).expanduser()
+    if not source or not folder.is_dir():
+        return {}
+    found: dict[str, str] = {}
+    for split, stems in _SPLIT_STEMS.items():
+        files = [
+            path
+            for path in sorted(folder.iterdir())
+            if path.stem.lower() in stems and path.suffix not in tables.SUFFIXES
+        ]
+        endings = {path.suffix.removeprefix("."): path for path in files if path.is_file()}
+        if not endings:
+            continue
+        if not (from_ and to) and len(endings) != 2:
+            raise UserError(
+                f"{folder} has {', '.join(path.name for path in files)}; two line files are needed for {split}: "
+                "say which with from_=en, to=es."
+            )
+        names = (from_, to) if from_ and to else tuple(endings)
+        for name in names:
+            if name not in endings:
+                raise UserError(f"{folder} has {', '.join(path.name for path in files)}, none ends in .{name}; add it.")
+        found[split] = "+".join(str(endings[name]) for name in names)
+    return found
