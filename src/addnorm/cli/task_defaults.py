@@ -7,17 +7,28 @@ from typing import Any, Literal
 
 from addnorm.cli.invoke import Complete
 
+FRESH = ("xavier", "normal")
+"""Values of `--init` that bring no shape with them."""
+
 
 def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
-    """Adds what the task of the values has as defaults; without a task nothing, and torch is not imported for it."""
+    """Adds what the task of the values has as defaults, and for a training scheme and shape of what it starts from.
+
+    Without a task and a start nothing is added, and torch is not imported for it.
+    """
 
     def complete(values: Mapping[str, Any]) -> dict[str, Any]:
-        if "task" not in values:
-            return dict(values)
-        from addnorm import tasks
-        from addnorm.specification import parts
+        merged = dict(values)
+        if "task" in values:
+            from addnorm import tasks
+            from addnorm.specification import parts
 
-        own = getattr(tasks.get(parts("task", values["task"])[0]), kind)
-        return tasks.with_defaults(values, own)
+            merged = tasks.with_defaults(values, getattr(tasks.get(parts("task", values["task"])[0]), kind))
+        init = merged.get("init", FRESH[0])
+        if kind == "comparison" or init in FRESH:
+            return merged
+        from addnorm.interop.start import completed
+
+        return {**merged, **completed(values, init)}
 
     return complete

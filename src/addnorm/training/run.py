@@ -16,6 +16,7 @@ from torch import nn
 from addnorm import __version__, tasks
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
+from addnorm.interop.start import Started, start_from
 from addnorm.probes.diagnosis import Thresholds, diagnose
 from addnorm.probes.flops import flops
 from addnorm.probes.memory import activation_bytes
@@ -34,6 +35,10 @@ from addnorm.training.trainer import Trainer
 
 LAST_ROWS = 10
 """Rows of the training loss that `train_loss` is the mean of."""
+
+
+class StartWarning(UserWarning):
+    """What to know of the weights that a run starts from."""
 
 
 class ResumeWarning(UserWarning):
@@ -144,8 +149,9 @@ def _prepared(config: RunConfig, run: RunFolder, watch: Watch) -> Trainer:
         with watch.breakable():
             problem = tasks.prepare(config)
             model = problem.build()
+            started = start_from(model, config.init, task=config.task) if not run.checkpoints.names() else None
             problem.calibrate_(model)
-            _describe(run, problem, model)
+            _describe(run, problem, model, started)
             trainer = Trainer(config, problem, model, run, watch)
             _restore(trainer)
             return trainer
@@ -153,7 +159,7 @@ def _prepared(config: RunConfig, run: RunFolder, watch: Watch) -> Trainer:
         raise watch.interrupted(run.path) from None
 
 
-def _describe(run: RunFolder, problem: Problem, model: nn.Module) -> None:
+def _describe(run: RunFolder, problem: Problem, model: nn.Module, started: Started | None) -> None:
     """Write what is known before the first step; a resumed run must find the same data."""
     config = problem.config
     identity = fingerprint(config, problem.fingerprint)
@@ -166,6 +172,9 @@ def _describe(run: RunFolder, problem: Problem, model: nn.Module) -> None:
         _warn_of_threads(run)
         return
     about = {"fingerprint": identity, "addnorm": __version__} | _measure(problem, model)
+    about["started_from"] = [] if started is None else started.lines()
+    for text in () if started is None else started.warnings:
+        warnings.warn(text, StartWarning, stacklevel=5)
     run.create(config, environment.describe())
     problem.reader.save(run.path)
     run.write("run.json", about)

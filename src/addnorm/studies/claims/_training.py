@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,11 @@ from typing import Any
 from addnorm.config import RunConfig
 from addnorm.files import read_json_lines
 from addnorm.studies.claims._claim import BySeed, Line, OnProgress
+from addnorm.studies.compare import cores
+from addnorm.studies.crew import Job
+from addnorm.studies.eta import Work
+from addnorm.studies.runner import Signalled
+from addnorm.studies.runner import train_all as train_in_crew
 from addnorm.training.interruption import Interrupted
 from addnorm.training.run import train
 
@@ -62,19 +67,56 @@ Runs = Mapping[str, list[Trained]]
 def short_run(steps: int, **fields: Any) -> RunConfig:
     """A run of some steps of 8 sequences of 32 tokens of Shakespeare at width 32, or as the fields say."""
     small: dict[str, Any] = {"d_model": 32, "num_heads": 2, "context": 32, "batch_size": 8}
-    few: dict[str, Any] = {"evaluations": 8, "evaluation_tokens": 4096, "signals": 0, "saves": 0}
+    few: dict[str, Any] = {"evaluations": 8, "evaluation_tokens": 4096, "signals": 0, "saves": 0, "score_items": 0}
     wanted = small | few | fields
     return RunConfig(tokens=steps * wanted["batch_size"] * wanted["context"], **wanted)
 
 
 def train_all(arms: Mapping[str, RunConfig], seeds: int, progress: OnProgress) -> Runs:
-    """Every arm with every seed, seed after seed: a machine that slows down does so for all arms."""
+    """Every arm with every seed, seed after seed: a machine that slows down does so for all arms.
+
+    Large trainings share the cores, a thread each; the same seed trains the same either way.
+    """
+    planned = [(name, replace(config, seed=seed)) for seed in range(seeds) for name, config in arms.items()]
+    found = _side_by_side(planned, progress) if _is_large(planned) else _one_by_one(planned, progress)
     runs: dict[str, list[Trained]] = {name: [] for name in arms}
-    for seed in range(seeds):
-        for number, (name, config) in enumerate(arms.items(), start=1):
-            runs[name].append(trained(replace(config, seed=seed)))
-            progress((seed + number / len(arms)) / seeds)
+    for (name, _), run in zip(planned, found, strict=True):
+        runs[name].append(run)
     return runs
+
+
+def _is_large(planned: Sequence[tuple[str, RunConfig]]) -> bool:
+    """Whether other processes, which take seconds to import torch, are worth their start."""
+    return cores() > 1 and sum(config.tokens * config.num_layers for _, config in planned) > 1_000_000
+
+
+def _one_by_one(planned: Sequence[tuple[str, RunConfig]], progress: OnProgress) -> list[Trained]:
+    found = []
+    for number, (_, config) in enumerate(planned, start=1):
+        found.append(trained(config))
+        progress(number / len(planned))
+    return found
+
+
+def _side_by_side(planned: Sequence[tuple[str, RunConfig]], progress: OnProgress) -> list[Trained]:
+    """On all cores, in folders that are thrown away."""
+    with tempfile.TemporaryDirectory(prefix="addnorm-claim-") as folder:
+        jobs = [
+            Job(
+                name=f"{number}-{name}",
+                config=config,
+                folder=Path(folder) / str(number),
+                work=Work(kind=name, size=config.tokens * config.num_layers),
+            )
+            for number, (name, config) in enumerate(planned)
+        ]
+        try:
+            failures = train_in_crew(jobs, cores(), lambda state: progress(state.done / state.total))
+        except Signalled as stop:
+            raise Stopped(128 + stop.signal_number) from stop
+        for name, error in failures.items():
+            raise RuntimeError(f"{name}: {error}")
+        return [_read(job.folder, json.loads((job.folder / "result.json").read_text())) for job in jobs]
 
 
 def trained(config: RunConfig, look: Callable[[Path], None] | None = None) -> Trained:

@@ -83,12 +83,15 @@ class SingleLayersCanBeDeleted(Claim):
         )
         holds = pre.mean < LITTLE and plain.mean > 1
         verdict = "reproduced" if holds else "not reproduced"
+        lost = (
+            f"{said(plain)} of what the plain net has" if math.isfinite(plain.mean) else "the plain net learned nothing"
+        )
         return Finding(
             verdict=verdict if math.isfinite(plain.mean) else "not testable at this size",
             quantity="share of what Pre-LN learned that the median deletion loses",
             figure=pre,
             sentence=f"Leaving out one of {2 * self.num_layers} sublayers loses {said(pre)} of what Pre-LN has "
-            f"learned, in the median, and {said(plain)} of what the plain net has.",
+            f"learned, in the median; {lost}.",
         )
 
 
