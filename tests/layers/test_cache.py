@@ -123,3 +123,31 @@ def test_other_rows_or_another_dtype_are_refused():
 def test_an_empty_cache_has_no_tokens():
     assert KVCache().tokens == 0
     assert KVCache().length(attention()) == 0
+
+
+KERNELS = [{}, {"rotary": True}, {"kernel": "sliding-window", "window": 3}, {"kernel": "linear"}]
+
+
+@pytest.mark.parametrize("options", KERNELS, ids=str)
+@pytest.mark.parametrize("before", [2, SMALLEST, SMALLEST + 1])
+def test_selected_rows_go_on_as_if_they_had_been_there_from_the_start(options, before):
+    layer, x, rows = attention(**options), vectors(before + 3), torch.tensor([2, 0, 0, 1])
+    cache = KVCache()
+    with torch.no_grad():
+        layer(x[:, :before], Context(causal=True, cache=cache))
+        cache.select(rows)
+        steps = [layer(x[rows, i : i + 1], Context(causal=True, cache=cache)) for i in range(before, before + 3)]
+        whole = layer(x[rows], Context(causal=True))
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole[:, before:], **CLOSE)
+
+
+def test_a_layer_that_is_excepted_keeps_its_rows():
+    layer, crossed, cache, x = attention(), attention(CrossAttention), KVCache(), vectors(4)
+    with torch.no_grad():
+        layer(x, Context(causal=True, cache=cache))
+        crossed(x, Context(memory=vectors(5, seed=2), cache=cache))
+    keys = {each: cache.stored(each)[0] for each in (layer, crossed)}
+    cache.select(torch.tensor([1, 1, 0]), {crossed})
+    assert torch.equal(cache.stored(crossed)[0], keys[crossed])
+    assert torch.equal(cache.stored(layer)[0], keys[layer][[1, 1, 0]])
+    assert not torch.equal(cache.stored(layer)[0], keys[layer])

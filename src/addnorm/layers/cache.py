@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from addnorm.kernels.precision import wide
 from addnorm.layers.linear_attention import LinearState
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 SMALLEST = 64  # tokens a fresh slot has room for; short texts then never move
 
@@ -87,6 +88,22 @@ class KVCache:
         self._lengths[layer] = new
         return self.stored(layer)
 
+    def select(self, rows: Int[Tensor, "kept"], besides: Collection[nn.Module] = ()) -> None:
+        """Go on with these rows, in this order; a row may come several times, as in a beam search.
+
+        Args:
+            rows: numbers of the rows there are.
+            besides: layers whose slots stay as they are, because these rows are alike in them.
+        """
+        for layer, slot in self._slots.items():
+            if layer in besides:
+                continue
+            if isinstance(slot, LinearState):
+                self._slots[layer] = LinearState(slot.products[rows], slot.sums[rows])
+            else:
+                key, value = (_filled_rows(tensor, rows, self.length(layer)) for tensor in slot)
+                self._slots[layer] = key, value
+
     def stored(self, layer: nn.Module) -> tuple[Tensor, Tensor]:
         """The layer's keys and values so far."""
         keys, values = self._slots[layer]
@@ -125,3 +142,12 @@ class KVCache:
             length = self.length(layer)
             key[:, :, :length], value[:, :, :length] = self.stored(layer)
         return key, value
+
+
+def _filled_rows(slot: Float[Tensor, "batch heads room d_head"], rows: Tensor, length: int) -> Tensor:
+    """These rows of a slot, with as much room as it had; what is not filled is not copied."""
+    if slot.shape[2] <= length:  # a sliding window's slot may hold fewer tokens than were seen
+        return slot[rows]
+    selected = slot.new_empty(len(rows), *slot.shape[1:])
+    selected[:, :, :length] = slot[rows, :, :length]
+    return selected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from addnorm.config import check_at_least, model_config
 from addnorm.errors import UserError
+from addnorm.layers.attention import CrossAttention
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
 from addnorm.layers.embedding import Embedding, Head
 from addnorm.layers.initialise import initialise_
 from addnorm.layers.norm import padding
+from addnorm.models.beam_search import BeamSearch, Hypothesis, beam_search
+from addnorm.models.sampling import in_evaluation
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
 from addnorm.stack import Later, check_calibration
@@ -155,3 +158,68 @@ class EncoderDecoder(nn.Module):
         """
         memory = self.encode(source, source_keep)
         return self.decode(target, memory, memory_keep=source_keep, target_keep=target_keep)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        source: Int[Tensor, "batch source"],
+        source_keep: Bool[Tensor, "batch source"] | None = None,
+        *,
+        marks: Marks,
+        search: BeamSearch | None = None,
+    ) -> list[list[Hypothesis]]:
+        """For each source the targets that a beam search finds, best first; without dropout.
+
+        Args:
+            source: source token ids.
+            source_keep: which source tokens are real (True); None = all.
+            marks: where a target begins and ends.
+            search: how; None = a beam of 4.
+
+        Raises:
+            UserError: the source does not fit the model, or a logit is NaN or infinite.
+        """
+        with in_evaluation(self):
+            decoding = _Decoding(self, source, source_keep, marks)
+            begin = torch.full_like(source[:, 0], marks.begin)
+            return beam_search(decoding, begin, marks.end, search)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """Token ids that stand for no text.
+
+    Args:
+        begin: what a target begins with.
+        end: what ends it.
+        never: what never comes in a target, such as padding.
+    """
+
+    begin: int
+    end: int
+    never: tuple[int, ...] = ()
+
+
+class _Decoding:
+    """The decoder over a growing target; every token is read once."""
+
+    def __init__(self, model: EncoderDecoder, source: Tensor, keep: Tensor | None, marks: Marks) -> None:
+        self.model, self.keep, self.never = model, keep, list(marks.never)
+        self.memory, self.cache = model.encode(source, keep), KVCache()
+        self.sources = torch.arange(len(source))
+        self.crossed = {module for module in model.decoder.modules() if isinstance(module, CrossAttention)}
+
+    def next(self, tokens: Int[Tensor, "rows 1"]) -> Float[Tensor, "rows vocab_size"]:
+        """The logits after these tokens; of what never comes, minus infinity."""
+        logits = self.model.decode(tokens, self.memory, memory_keep=self.keep, cache=self.cache)[:, -1]
+        logits[:, self.never] = float("-inf")
+        return logits
+
+    def select(self, rows: Int[Tensor, "kept"]) -> None:
+        """Go on with these rows; where they are of the same sources as before, what is read of those stays."""
+        sources = self.sources[rows]
+        alike = torch.equal(sources, self.sources)
+        self.cache.select(rows, self.crossed if alike else ())
+        if not alike:
+            self.memory, self.sources = self.memory[rows], sources
+            self.keep = self.keep if self.keep is None else self.keep[rows]

@@ -136,7 +136,7 @@ def sample_tokens(
     check_at_least("max_new_tokens", max_new_tokens, 0)
     prompt.check_fits(model.embedding, max_new_tokens)
     cache, tokens, new, keep = KVCache(), prompt.tokens, prompt.tokens, prompt.keep
-    with _evaluating(model):
+    with in_evaluation(model):
         for _ in range(max_new_tokens):
             new = sampling.choose(model(new, keep, cache)[:, -1])
             tokens = torch.cat((tokens, new), dim=1)
@@ -145,7 +145,7 @@ def sample_tokens(
 
 
 @contextmanager
-def _evaluating(model: Continuable) -> Iterator[None]:
+def in_evaluation(model: nn.Module | Continuable) -> Iterator[None]:
     """Within it the model is in evaluation; afterwards each module is as it was, also one that was frozen by hand."""
     training = [module for module in model.modules() if module.training]
     for module in training:
