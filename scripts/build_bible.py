@@ -5,17 +5,18 @@
     pip install pysword==0.2.8
     python scripts/build_bible.py packages/usr/share/sword
 
-One line a verse of the 66 books that all three have: book, chapter, verse, World English Bible (WEB), King James Version
-(KJV), Reina-Valera 1909 (RV), with tabs between; a text that a translation does not have is left empty.
-Footnotes, acrostic letters and markup are taken out, no word is changed. In RV the markup sometimes
-stands between two words without a blank ("ejército<...>se llamaba"), which glues them together: such a
-verse is left out of RV. The rule finds 385 verses; some of them are right as they stand (a pronoun at the end of a verb),
-but no grammar is needed to be sure of the other 30,692.
+One line a verse of the 66 books that all three have: book, chapter, verse, World English Bible (WEB), King James
+Version (KJV), Reina-Valera 1909 (RV), with tabs between; a text that a translation does not have is left empty.
+Footnotes, acrostic letters and markup are taken out, no word is changed. In RV the markup sometimes stands between
+two words without a blank ("ejército<...>se llamaba"), which glues them together: such a verse is left out of RV. The
+rule finds 385 verses; some of them are right as they stand (a pronoun at the end of a verb), but no grammar is needed
+to be sure of the other 30,692.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import lzma
 import re
 import sys
@@ -36,9 +37,7 @@ Key = tuple[str, int, int]
 
 def read_module(folder: str, module: str) -> dict[Key, str]:
     """Every verse of a SWORD module with its markup."""
-    from pysword.modules import SwordModules
-
-    modules = SwordModules(folder)
+    modules = importlib.import_module("pysword.modules").SwordModules(folder)
     modules.parse_modules()
     bible = modules.get_bible_from_module(module)
     verses: dict[Key, str] = {}

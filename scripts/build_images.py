@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib
 import io
 import lzma
 import sys
@@ -33,9 +34,7 @@ def fashion_mnist(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's 1,797 digits of 8 x 8 pixels, 0 to 16."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
+    bunch = importlib.import_module("sklearn.datasets").load_digits()
     return bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
 
 

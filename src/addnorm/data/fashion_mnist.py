@@ -2,7 +2,8 @@
 
 Xiao, Rasul and Vollgraf, 2017, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
 Algorithms", arXiv:1708.07747. The 10,000 images of its test part are shipped; Debian's package
-dataset-fashion-mnist installs all 70,000. Origin and licence: NOTICE at the root of the repository. Made by scripts/build_images.py.
+dataset-fashion-mnist installs all 70,000. Origin and licence: NOTICE at the root of the repository. Made by
+scripts/build_images.py.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ def read(path: Path) -> np.ndarray:
     expected = int(np.prod(shape, dtype=np.float64))
     if len(content) - header != expected:
         raise UserError(
-            f"{path} has {max(0, len(content) - header)} values, its header says {' x '.join(map(str, shape))} = {expected}: "
-            "the file is cut off or damaged; copy it again."
+            f"{path} has {max(0, len(content) - header)} values, its header says {' x '.join(map(str, shape))} = "
+            f"{expected}: the file is cut off or damaged; copy it again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
@@ -86,7 +86,8 @@ def _part(folder: Path, part: str) -> Images:
     pixels, labels = (read(path) for path in paths if path is not None)
     if pixels.ndim != 3 or labels.ndim != 1:
         raise UserError(
-            f"{paths[0]} has {pixels.ndim} dimensions and {paths[1]} {labels.ndim}; 3 and 1 are needed: images and labels."
+            f"{paths[0]} has {pixels.ndim} dimensions and {paths[1]} {labels.ndim}; "
+            "3 and 1 are needed: images and labels."
         )
     if len(pixels) != len(labels) or not len(labels):
         raise UserError(

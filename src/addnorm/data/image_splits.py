@@ -48,8 +48,8 @@ class ImageSplits:
         digest = hashlib.sha256(repr(self.classes).encode())
         for split in (self.train, self.validation, self.test):
             digest.update(f"split {split.pixels.shape}\n".encode())
-            digest.update(np.ascontiguousarray(split.pixels))
-            digest.update(split.labels.astype("<i8"))
+            digest.update(split.pixels.tobytes())
+            digest.update(split.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
 

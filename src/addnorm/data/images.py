@@ -28,9 +28,9 @@ def load(source: str, *, resize: int = 0) -> ImageSplits:
 
     Args:
         source: "digits", "mnist-5k", "fashion-mnist" (all of it where Debian's package is installed, else the shipped
-            part), "fashion-mnist-10k", "fashion-mnist-60k"; a folder with MNIST's four IDX files; a folder with one folder of PNG
-            or JPEG files for each class; or one with such folders in train, validation and test (what is missing of the last
-            two is held out of train).
+            part), "fashion-mnist-10k", "fashion-mnist-60k"; a folder with MNIST's four IDX files; a folder with one
+            folder of PNG or JPEG files for each class; or one with such folders in train, validation and test (what
+            is missing of the last two is held out of train).
         resize: height and width that a user's pictures are brought to; 0 leaves them and requires one size.
 
     Raises:
@@ -99,8 +99,8 @@ def stack(pictures: Sequence[np.ndarray], paths: Sequence[Path]) -> np.ndarray:
     for pixels, path in zip(pictures, paths, strict=True):
         if pixels.shape[:2] != pictures[0].shape[:2]:
             raise UserError(
-                f"{paths[0]} has {_size(pictures[0])} pixels and {path} {_size(pixels)}; all images must have one size: "
-                "set resize=32, for example, to bring them to 32 x 32."
+                f"{paths[0]} has {_size(pictures[0])} pixels and {path} {_size(pixels)}; "
+                "all images must have one size: set resize=32, for example, to bring them to 32 x 32."
             )
     channels = max(pixels.shape[2] for pixels in pictures)
     return np.stack([np.broadcast_to(pixels, (*pixels.shape[:2], channels)) for pixels in pictures])

@@ -15,8 +15,9 @@ def load(source: str, *, text: str = "", label: str = "") -> Splits[LabelledText
     """The texts that `source` names, in three splits.
 
     Args:
-        source: "vader" (movie reviews of one sentence, positive or negative), "vader-source" (which of four places a sentence
-            is from); a TSV, CSV or JSON-lines file, a folder or a list of them as `user_files.find` takes; or "hf:NAME[:CONFIG]".
+        source: "vader" (movie reviews of one sentence, positive or negative), "vader-source" (which of four places a
+            sentence is from); a TSV, CSV or JSON-lines file, a folder or a list of them as `user_files.find` takes;
+            or "hf:NAME[:CONFIG]".
         text: the column of the texts: its name, or its number from 1 in a file without header; found by the usual names
             if not given.
         label: the column of the classes, in the same way.

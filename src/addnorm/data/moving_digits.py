@@ -2,8 +2,8 @@
 
     p(t) = bounce(p(0) + t * v),    frame(t) = max over the digits of the digit drawn at p(t)
 
-p(0) is uniform over the places where the digit lies inside the frame; v has a uniform direction and a speed that is uniform
-between MIN_SPEED and MAX_SPEED of a 64-pixel frame. bounce folds a straight line back into the allowed range.
+p(0) is uniform over the places where the digit lies inside the frame; v has a uniform direction and a speed that is
+uniform between MIN_SPEED and MAX_SPEED of a 64-pixel frame. bounce folds a straight line back into the allowed range.
 Srivastava, Mansimov and Salakhutdinov, 2015, "Unsupervised Learning of Video Representations using LSTMs",
 arXiv:1502.04681, section 3.2. The digits are the 5,000 of `digits.load_mnist`, the splits have no digit in common.
 """
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MIN_SPEED, MAX_SPEED = 2.0, 4.0
 """Pixels a frame where the frame has 64; smaller frames have smaller digits and speeds, by the same factor.
 
-Repeating the last frame seen then has a mean squared error (pixels 0 to 1, two digits) of 0.065 at 64 x 64 from ten frames to
-the next ten, and of 0.046 at 32 x 32 from five frames to the next five.
+Repeating the last frame seen then has a mean squared error (pixels 0 to 1, two digits) of 0.065 at 64 x 64 from ten
+frames to the next ten, and of 0.046 at 32 x 32 from five frames to the next five.
 """
 DIGIT_SHARE = 28 / 64
 CLIPS = {"train": 2**31, "validation": 1000, "test": 1000}

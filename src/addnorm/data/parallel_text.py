@@ -19,12 +19,13 @@ def load(source: str, *, from_: str = "", to: str = "") -> Splits[Translation]:
     """The translations that `source` names, in three splits.
 
     Args:
-        source: "bible" (World English Bible to Reina-Valera 1909); a TSV, CSV or JSON-lines file; two files with a sentence a line,
-            "text.en+text.es"; a folder with such files (train.tsv, or train.en and train.es, ...); a list, as in
-            "train=a.en+a.es,test=b.en+b.es"; or "hf:NAME[:CONFIG]".
-        from_: the column of the source sentences, by name or by number from 1; for line files in a folder, their ending (en).
-        to: the same for the target sentences. By default a TSV file has the source first and no header, unless its first line
-            names columns; line files are taken in the alphabetical order of their endings.
+        source: "bible" (World English Bible to Reina-Valera 1909); a TSV, CSV or JSON-lines file; two files with a
+            sentence a line, "text.en+text.es"; a folder with such files (train.tsv, or train.en and train.es, ...); a
+            list, as in "train=a.en+a.es,test=b.en+b.es"; or "hf:NAME[:CONFIG]".
+        from_: the column of the source sentences, by name or by number from 1; for line files in a folder, their
+            ending (en).
+        to: the same for the target sentences. By default a TSV file has the source first and no header, unless its
+            first line names columns; line files are taken in the alphabetical order of their endings.
 
     Raises:
         UserError: the source is missing, empty, misaligned or malformed (with file and line), or needs an extra.
@@ -68,8 +69,8 @@ def read_line_files(source: Path, target: Path) -> list[Translation]:
     if len(ones) != len(others):
         longer = source if len(ones) > len(others) else target
         raise UserError(
-            f"{source} has {len(ones)} lines, {target} {len(others)}: line {min(len(ones), len(others)) + 1} of {longer} has no "
-            "partner; both files must have one sentence a line, in the same order."
+            f"{source} has {len(ones)} lines, {target} {len(others)}: line {min(len(ones), len(others)) + 1} of "
+            f"{longer} has no partner; both files must have one sentence a line, in the same order."
         )
     pairs = []
     for number, (one, other) in enumerate(zip(ones, others, strict=True), start=1):

@@ -15,11 +15,15 @@ from addnorm.data.records import SentencePair, Splits
 
 PARAPHRASE, DIFFERENT = "paraphrase", "different"
 POOL = 1600
-"""Verses among which a negative is searched: each held-out split is one pool, so that negatives are as hard everywhere."""
+"""Verses among which a negative is searched: each held-out split is one pool, so that negatives are as hard
+everywhere.
+"""
 COMMON = 0.1
 """A word in more of a pool's verses says nothing about which verse it is."""
 NEAR_ENOUGH = 0.5
-"""A verse is used if its negative is at least half as near to it as its paraphrase; the others are told apart at a glance."""
+"""A verse is used if its negative is at least half as near to it as its paraphrase; the others are told apart at a
+glance.
+"""
 TOO_NEAR = 0.5
 """A verse this near to the paraphrase itself (a refrain, a passage told twice) is no negative."""
 CANDIDATES = 8
@@ -31,8 +35,8 @@ _WORD = re.compile(r"[a-z]+")
 def paraphrase_pairs() -> Splits[SentencePair]:
     """World English Bible against King James Version, split by book as `bible.verses` is.
 
-    A verse of the World English Bible comes twice: with its own King James verse (paraphrase), and with the other King James
-    verse of its pool that is nearest to it (different), so that the first sentence alone says nothing.
+    A verse of the World English Bible comes twice: with its own King James verse (paraphrase), and with the other
+    King James verse of its pool that is nearest to it (different), so that the first sentence alone says nothing.
     """
     splits = bible.verses()
     return Splits(

@@ -19,12 +19,13 @@ def load(source: str) -> Splits[Question]:
     """The questions that `source` names, in three splits; questions on one context are in one split.
 
     Args:
-        source: "cloze" (which name is missing from a verse); SQuAD files, version 1.1 or 2; JSON lines with id, question, context and
-            answers; a folder or a list of them as `user_files.find` takes; or "hf:NAME[:CONFIG]".
+        source: "cloze" (which name is missing from a verse); SQuAD files, version 1.1 or 2; JSON lines with id,
+            question, context and answers; a folder or a list of them as `user_files.find` takes; or
+            "hf:NAME[:CONFIG]".
 
     Raises:
-        UserError: the source is missing, empty or malformed, an answer does not stand where it is said to (with file and
-            question), or an extra is needed.
+        UserError: the source is missing, empty or malformed, an answer does not stand where it is said to (with file
+            and question), or an extra is needed.
     """
     if source in NAMED:
         return NAMED[source]()
@@ -107,6 +108,7 @@ def _get(where: str, holder: Any, key: str, kind: type | tuple[type, ...]) -> An
         came = "nothing" if value is None else type(value).__name__
         kinds = kind if isinstance(kind, tuple) else (kind,)
         raise UserError(
-            f"{where}: '{key}' is {came}, not {' or '.join(one.__name__ for one in kinds)}; use a file in SQuAD's format."
+            f"{where}: '{key}' is {came}, not {' or '.join(one.__name__ for one in kinds)}; "
+            "use a file in SQuAD's format."
         )
     return value

