@@ -174,7 +174,7 @@ def test_resume_without_a_folder_starts_one(tiny, tmp_path):
 
 
 def test_load_model_gives_the_best_checkpoint(tiny, tmp_path):
-    config = tiny(tokens=40 * 64, evaluations=8, saves=8, learning_rate=0.5, warm_up=0.5, clip_norm=0)
+    config = tiny(tokens=40 * 64, evaluations=8, saves=8, learning_rate=3.0, warm_up=0.9, clip_norm=0)
     train(config, tmp_path / "run")
     losses = {row["step"]: row["loss"] for row in rows_of(tmp_path / "run") if row["event"] == "validation"}
     best = min((step for step in losses if step > 0), key=lambda step: losses[step])
