@@ -58,6 +58,15 @@ def tokenizer_file(name: str) -> Path:
     return path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The tokens that an encoder's input has beside those of its texts: [CLS] text [SEP] text [SEP], then padding."""
+
+    cls: int
+    sep: int
+    pad: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Encoded:
     """One text, or two, as a model reads them: with the tokenizer's special tokens.
@@ -140,9 +149,23 @@ class PretrainedTokenizer:
         """The token in place of one that is to be guessed."""
         return self._special("mask")
 
+    @property
+    def frame(self) -> Frame:
+        """The special tokens of an encoder's input.
+
+        Raises:
+            UserError: the tokenizer has no [CLS] or no [SEP].
+        """
+        return Frame(cls=self.cls_id, sep=self.sep_id, pad=self.pad_id)
+
     def encode(self, text: str) -> np.ndarray:
         """Token ids, int64, without special tokens."""
         return np.asarray(self._encoding(text).ids, dtype=np.int64)
+
+    def encode_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids without special tokens, and where each stands in the text: `[tokens]` and `[tokens, 2]`."""
+        found = self._encoding(text)
+        return np.asarray(found.ids, dtype=np.int64), np.asarray(found.offsets, dtype=np.int64).reshape(-1, 2)
 
     def encode_single(self, text: str, limit: int | None = None) -> Encoded:
         """One text with its special tokens.
@@ -167,7 +190,7 @@ class PretrainedTokenizer:
         one, two = self._encoding(first), self._encoding(second)
         if limit is not None:
             room = max(0, limit - self._tokenizer.num_special_tokens_to_add(is_pair=True))
-            kept = _shares(len(one.ids), len(two.ids), room)
+            kept = shares(len(one.ids), len(two.ids), room)
             one.truncate(kept[0])
             two.truncate(kept[1])
         return _encoded(self._tokenizer.post_process(one, two))
@@ -203,10 +226,10 @@ def is_pretrained(saved: Any) -> bool:
     return bool(added) or saved.get("model", {}).get("type") != "BPE"
 
 
-def _shares(first: int, second: int, room: int) -> tuple[int, int]:
+def shares(first: int, second: int, room: int) -> tuple[int, int]:
     """How many tokens of two texts stay: the longer one is cut first, then both alike.
 
-    >>> _shares(10, 3, 8), _shares(10, 30, 8), _shares(2, 3, 8)
+    >>> shares(10, 3, 8), shares(10, 30, 8), shares(2, 3, 8)
     ((5, 3), (4, 4), (2, 3))
     """
     if first + second <= room:

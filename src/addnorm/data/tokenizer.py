@@ -12,12 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from addnorm.data.pretrained import PREFIX, PretrainedTokenizer, is_pretrained, tokenizer_file
+from addnorm.data.pretrained import PREFIX, Frame, PretrainedTokenizer, is_pretrained, tokenizer_file
 from addnorm.errors import UserError
 from addnorm.files import write_atomically
 
 FILE = "tokenizer.json"
 _BYTE_FILE = {"type": "byte", "vocab_size": 256}
+UNUSED_BYTES = (0xFD, 0xFE, 0xFF)
+"""Never part of UTF-8; byte-level BPE writes each as the character of the same number."""
 _CHUNK_CHARACTERS = 100_000
 # A single newline between two characters that are not white space: no BPE token reaches across its end, because the
 # pre-tokenizer splits there whatever follows. Cutting at other places would change the tokens.
@@ -32,8 +34,17 @@ class Tokenizer(Protocol):
         """Number of token ids; ids run from 0."""
         ...
 
+    @property
+    def frame(self) -> Frame:
+        """The tokens that an encoder's input has beside those of its texts."""
+        ...
+
     def encode(self, text: str) -> np.ndarray:
         """Token ids, int64; a lone surrogate, which is no text, becomes a question mark."""
+        ...
+
+    def encode_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids, and where each token stands in the text: its first character, and the one after its last."""
         ...
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -57,10 +68,20 @@ class ByteTokenizer:
     """
 
     vocab_size = 256
+    frame = Frame(cls=UNUSED_BYTES[0], sep=UNUSED_BYTES[1], pad=UNUSED_BYTES[2])
 
     def encode(self, text: str) -> np.ndarray:
         """Byte values, int64."""
         return np.frombuffer(_utf8(text), dtype=np.uint8).astype(np.int64)
+
+    def encode_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Byte values, and of which character each byte is: `[bytes]` and `[bytes, 2]`.
+
+        >>> ByteTokenizer().encode_places("aï")[1].tolist()
+        [[0, 1], [1, 2], [1, 2]]
+        """
+        first = np.repeat(np.arange(len(text)), [len(_utf8(character)) for character in text])
+        return self.encode(text), np.stack([first, first + 1], axis=1)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text; bytes that are not UTF-8 become U+FFFD."""
@@ -118,10 +139,21 @@ class BPETokenizer:
         """Number of token ids."""
         return self._tokenizer.get_vocab_size()
 
+    @property
+    def frame(self) -> Frame:
+        """Tokens of single bytes that no text has, so that a body keeps its vocabulary from task to task."""
+        cls, sep, pad = (self._tokenizer.token_to_id(chr(byte)) for byte in UNUSED_BYTES)
+        return Frame(cls=cls, sep=sep, pad=pad)
+
     def encode(self, text: str) -> np.ndarray:
         """Token ids, int64; a long text goes through in chunks on all cores, with the same result."""
         chunks = self._tokenizer.encode_batch_fast(list(_chunks(_text(text))))
         return np.concatenate([np.asarray(chunk.ids, dtype=np.int64) for chunk in chunks])
+
+    def encode_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids, and where each stands: `[tokens]` and `[tokens, 2]`; the space before a word belongs to it."""
+        found = self._tokenizer.encode(_text(text))
+        return np.asarray(found.ids, dtype=np.int64), np.asarray(found.offsets, dtype=np.int64).reshape(-1, 2)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text; bytes that are not UTF-8 become U+FFFD."""
