@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Literal
 
 from addnorm.cli.invoke import Complete
@@ -23,7 +24,9 @@ def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
             from addnorm import tasks
             from addnorm.specification import parts
 
-            merged = tasks.with_defaults(values, getattr(tasks.get(parts("task", values["task"])[0]), kind))
+            task = tasks.get(parts("task", values["task"])[0])
+            own = task.defaults if kind == "defaults" else {**_for_a_comparison(task.defaults), **task.comparison}
+            merged = tasks.with_defaults(values, own)
         init = merged.get("init", FRESH[0])
         if kind == "comparison" or init in FRESH:
             return merged
@@ -32,3 +35,12 @@ def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
         return {**merged, **completed(values, init)}
 
     return complete
+
+
+def _for_a_comparison(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What a comparison takes over from a task's training: data and shape; it starts afresh, and has its own budget."""
+    from addnorm.studies.spec import CompareConfig
+    from addnorm.tasks import BUDGETS
+
+    own = {field.name for field in fields(CompareConfig)} - {"init", *BUDGETS}
+    return {name: value for name, value in defaults.items() if name in own}
