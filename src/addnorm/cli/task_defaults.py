@@ -10,6 +10,8 @@ from addnorm.cli.invoke import Complete
 
 FRESH = ("xavier", "normal")
 """Values of `--init` that bring no shape with them."""
+SCORE_ITEMS = 200
+"""Validation items that the runs of a comparison are scored on, where the loss is not the metric itself."""
 
 
 def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
@@ -43,4 +45,4 @@ def _for_a_comparison(defaults: Mapping[str, Any]) -> dict[str, Any]:
     from addnorm.tasks import BUDGETS
 
     own = {field.name for field in fields(CompareConfig)} - {"init", *BUDGETS}
-    return {name: value for name, value in defaults.items() if name in own}
+    return {"score_items": SCORE_ITEMS, **{name: value for name, value in defaults.items() if name in own}}

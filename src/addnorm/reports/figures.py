@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addnorm.files import write_atomically
-from addnorm.reports import numbers, palette
+from addnorm.reports import numbers, palette, wording
 from addnorm.reports.charts import AXIS_NAMES
 from addnorm.reports.series import (
     Axis,
@@ -115,7 +115,7 @@ def _losses(figure: Figure, results: dict[str, Any], *, axis: Axis) -> None:
     unigram = numbers.finite((results.get("data") or {}).get("unigram_entropy"))
     for panel, layers in zip(panels, levels, strict=True):
         here = [item for item in all_series(results) if item.layers == layers]
-        panel.set_title(f"{numbers.layers(layers)}: validation loss, nats per token")
+        panel.set_title(f"{numbers.layers(layers)}: validation loss, {wording.loss_name(results)}")
         panel.set_xlabel(AXIS_NAMES[axis], loc="right")
         panel.xaxis.set_major_formatter(lambda value, _: numbers.tick(value))
         panel.set_ylim(*loss_range(here, unigram))
@@ -123,18 +123,18 @@ def _losses(figure: Figure, results: dict[str, Any], *, axis: Axis) -> None:
         for item, curve in drawn:
             _line(panel, item, [x for x, _ in curve], [y for _, y in curve])
         panel.set_xlim(0, max((curve[-1][0] for _, curve in drawn), default=1.0) * 1.01)
-        _references(panel, unigram, equal_time(here) if axis == "wall_s" else None)
+        _references(panel, unigram, equal_time(here) if axis == "wall_s" else None, wording.chance_name(results))
         _names_at_ends(panel, [(item, curve[-1]) for item, curve in drawn])
 
 
-def _references(panel: Axes, unigram_entropy: float | None, equal_s: float | None) -> None:
+def _references(panel: Axes, unigram_entropy: float | None, equal_s: float | None, chance: str) -> None:
     """Dotted lines: what knowing the frequency of each token gives, and where losses at equal time are read."""
     look: dict[str, Any] = {"color": _MUTED, "linewidth": 0.8, "linestyle": (0, (2, 4))}
     note: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": 9, "color": _MUTED}
     if unigram_entropy is not None:
         panel.axhline(unigram_entropy, **look)
         place = {"xy": (1, unigram_entropy), "xycoords": ("axes fraction", "data"), "xytext": (-4, -12)}
-        panel.annotate(f"unigram entropy {unigram_entropy:.2f}", **place, **note)
+        panel.annotate(f"{chance} {unigram_entropy:.2f}", **place, **note)
     if equal_s is not None:
         panel.axvline(equal_s, **look)
         place = {"xy": (equal_s, 1), "xycoords": ("data", "axes fraction"), "xytext": (4, -9)}

@@ -12,8 +12,10 @@ from typing import Any
 from addnorm.errors import UserError
 from addnorm.reports import charts, diagrams, numbers, page_data, page_table, palette
 from addnorm.reports.command import reproduce
+from addnorm.reports.metrics import metrics_html
 from addnorm.reports.series import all_series
 from addnorm.reports.table import Row, depths, rows
+from addnorm.reports.wording import in_words_of
 
 # The page stays below half a megabyte; what is left for the scripts' data follows from the rest.
 MOST_BYTES = 480_000
@@ -37,6 +39,7 @@ def page(results: dict[str, Any]) -> str:
         "answers": _answers(results),
         "table": page_table.table(results),
         "meanings": page_table.meanings(results),
+        "metrics": metrics_html(results),
         "curves": _curves(results),
         "outlines": charts.outlines(),
         "schemes": _schemes(results),
@@ -46,7 +49,9 @@ def page(results: dict[str, Any]) -> str:
         "environment": pairs(results.get("environment") or {}),
         "specification": pairs(results.get("spec") or {}),
     }
-    template = Template(_asset("report.html"))
+    template = Template(in_words_of(results, _asset("report.html")))
+    for name in ("answers", "table", "meanings", "curves", "statistics", "schemes", "script"):
+        parts[name] = in_words_of(results, parts[name])
     room = MOST_BYTES - len(template.substitute(parts, data="").encode())
     return template.substitute(parts, data=page_data.page_data(results, room))
 

@@ -14,7 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from addnorm.reports import numbers
+from addnorm.reports import numbers, wording
+from addnorm.reports.metrics import metrics_table
 from addnorm.reports.table import Cell, Row, depths, learning_rates, rows
 
 Layout = Literal["wide", "narrow"]
@@ -50,6 +51,9 @@ class Comparison:
         wide = comparison_table(self.results)
         fits = Measurement.get(console, options.update(width=10_000), wide).maximum <= options.max_width
         yield wide if fits else comparison_table(self.results, layout="narrow")
+        metrics = metrics_table(self.results)
+        if metrics is not None:
+            yield metrics
         yield from _legend(self.results)
         yield from _reasons(self.results)
         yield from _answers(self.results)
@@ -58,7 +62,8 @@ class Comparison:
 def comparison_table(results: dict[str, Any], *, layout: Layout = "wide") -> Table:
     """The table, grouped by depth.
 
-    Losses are nats per token; `±` is the 95 % interval of Student's t over n seeds.
+    Losses are in the task's unit, nats per token for a language model; `±` is the 95 % interval of Student's t over n
+    seeds.
 
     Args:
         results: as results.json has them.
@@ -122,7 +127,7 @@ def _legend(results: dict[str, Any]) -> Iterator[Text]:
     times = {arm["layers"]: arm.get("equal_time_s") for arm in results["arms"]}
     spans = ", ".join(f"{time:.1f} s at {numbers.layers(layers)}" for layers, time in sorted(times.items()) if time)
     yield Text(
-        "\nLosses: nats per token on held-out text, mean over n seeds ± 95 % t-interval. "
+        f"\nLosses: {wording.loss_name(results)} on held-out text, mean over n seeds ± 95 % t-interval. "
         f"Difference: to {results['baseline']} at the same depth, paired by seed; negative is better. "
         "Not corrected for multiple comparisons. "
         f"At equal time: after as many seconds of training for every scheme{f' ({spans})' if spans else ''}. "

@@ -81,6 +81,7 @@ def _row(item: Measured, group: Group, spec: CompareConfig) -> dict[str, Any]:
         **_identity(item),
         **_size(item, base),
         "validation_loss": loss.as_dict(),
+        "scores": _scores(item),
         "equal_tokens": group.tokens,
         "difference": _optional(difference),
         "loss_at_equal_time": estimate(list(timed.values())).as_dict(),
@@ -158,6 +159,15 @@ def _signals(item: Measured) -> dict[str, Any]:
         "steps": [row["step"] for row in measurements],
         **{name: [row[name] for row in measurements] for name in SIGNALS},
     }
+
+
+def _scores(item: Measured) -> list[dict[str, Any]]:
+    """The task's own metrics over the seeds."""
+    found: dict[str, list[float]] = {}
+    for record in item.records:
+        for score in record.result.get("scores") or ():
+            found.setdefault(score["name"], []).append(float(score["value"]))
+    return [{"name": name, **estimate(values).as_dict()} for name, values in found.items()]
 
 
 def _optional(value: Estimate | None) -> Mapping[str, Any] | None:

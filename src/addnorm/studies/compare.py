@@ -25,6 +25,7 @@ from addnorm.studies.store import RunRecord, Store
 from addnorm.tasks._task import Problem
 from addnorm.training.interruption import Interrupted
 
+NATS = "nats per token"
 TIMES = "times.jsonl"
 
 
@@ -94,6 +95,7 @@ def conclude(spec: CompareConfig, store: Store, failures: Mapping[str, str]) -> 
     found = groups(_measured(spec, store), spec)
     planned = runs(spec)
     about = next((record.about for run in planned if (record := store.record(run)) is not None), {})
+    unit = about.get("loss_name", NATS)
     return {
         "addnorm": __version__,
         "title": _title(spec),
@@ -105,13 +107,13 @@ def conclude(spec: CompareConfig, store: Store, failures: Mapping[str, str]) -> 
             "tokenizer": spec.tokenizer,
             "unigram_entropy": about.get("unigram_entropy"),
             "chance_name": about.get("chance_name", "unigram entropy"),
-            "loss_name": about.get("loss_name", "nats per token"),
+            "loss_name": unit,
             "bytes_per_token": about.get("bytes_per_token"),
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_s": sum(row["wall_s"] for row in read_json_lines(store.folder / TIMES)),
-        "arms": rows(spec, found),
-        "answers": answers(spec, found),
+        "arms": [{**row, "verdict_text": _in_unit(row["verdict_text"], unit)} for row in rows(spec, found)],
+        "answers": [{**item, "answer": _in_unit(item["answer"], unit)} for item in answers(spec, found)],
         "failures": [{"run": name, "error": error} for name, error in failures.items()],
         "notes": notes(spec, found),
     }
@@ -143,6 +145,11 @@ def _measured(spec: CompareConfig, store: Store) -> list[Measured]:
         if record is not None:
             records[run.arm.id].append(record)
     return [measured(arm, records[arm.id]) for arm in arms(spec)]
+
+
+def _in_unit(text: str, unit: str) -> str:
+    """A sentence about losses in the unit of the task."""
+    return text if unit == NATS else text.replace("nats a token", unit)
 
 
 def _title(spec: CompareConfig) -> str:

@@ -119,6 +119,8 @@ class CompareConfig:
     """How often a run's validation loss is measured, evenly over the budget."""
     evaluation_tokens: int = 4_096
     """Held-out tokens a validation loss is taken over."""
+    score_items: int = 0
+    """Validation items that a run's own metric is taken over at the end; 0 is none."""
     signals: int = 4
     """How often a run's per-site signal flow is measured after initialisation, evenly over the budget."""
     saves: int = 1
