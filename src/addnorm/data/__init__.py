@@ -1,1 +1,1 @@
-"""Text, tokens and batches, in numpy: nothing here needs torch."""
+"""Text, records, images, video and batches, in numpy: nothing here needs torch."""
