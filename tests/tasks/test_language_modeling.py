@@ -177,3 +177,25 @@ def test_the_tokenizer_comes_back_from_a_folder(task_of, tmp_path):
 def test_tokens_are_kept_in_few_bytes(task_of):
     assert task_of().corpus.train.tokens.dtype == np.uint8
     assert task_of(tokenizer="bpe:300").corpus.train.tokens.dtype == np.uint16
+
+
+def test_scores_are_bits_per_byte_and_perplexity_beside_an_n_gram_model(task_of):
+    task = task_of()
+    bits, perplexity = task.scores(Uniform(256), "test")
+    assert bits.value == pytest.approx(8) and perplexity.value == pytest.approx(256, rel=1e-5)
+    assert bits.baseline is not None and bits.baseline < 4 and bits.baseline_name == "Kneser-Ney 5-gram"
+    assert math.log(perplexity.baseline) == pytest.approx(bits.baseline * math.log(2), rel=1e-6)
+    assert task.scores(Uniform(256), "validation", 3, baselines=False)[0].baseline is None
+
+
+def test_every_scored_token_has_half_a_context_before_it(task_of):
+    stream = task_of().corpus.validation
+    seen = []
+    for inputs, targets, places in stream.overlapping(8, 5):
+        kept = targets != -100
+        assert (kept.sum(axis=1) == 4).all() and not kept[:, :4].any()
+        assert (targets[kept] == stream.tokens[places]).all()
+        assert (inputs[:, 5:] == targets[:, 4:-1]).all()
+        seen.append(places)
+    places = np.concatenate(seen)
+    assert (np.diff(places) == 1).all() and places[0] == 5 and len(stream) - places[-1] <= 4

@@ -8,6 +8,9 @@ import numpy as np
 
 from addnorm.errors import UserError
 
+UNPREDICTED = -100
+"""The target of a token that is read and not predicted."""
+
 
 class TokenStream:
     """One split's tokens."""
@@ -53,6 +56,32 @@ class TokenStream:
         kept = count if max_tokens is None else min(count, max(1, max_tokens // context))
         starts = np.arange(kept, dtype=np.int64) * count // kept * context
         return (self._windows(starts[i : i + batch_size], context) for i in range(0, kept, batch_size))
+
+    def overlapping(
+        self, context: int, batch_size: int, max_tokens: int | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Batches in which every predicted token has at least half a context before it.
+
+        Sequences start half a context apart and only their second halves are predicted; the first half context of
+        the text and what fills no sequence at its end are not. With `max_tokens`, as many whole sequences as predict
+        no more, at least one, spread evenly over the text.
+
+        Returns:
+            Inputs, targets, and the places of the targets in the stream; a target of -100 is not predicted.
+
+        Raises:
+            UserError: the stream is shorter than one sequence and its last target.
+        """
+        self.check_length(context)
+        stride = max(1, context // 2)
+        count = (len(self) - 1 - context) // stride + 1
+        kept = count if max_tokens is None else min(count, max(1, max_tokens // stride))
+        starts = np.arange(kept, dtype=np.int64) * count // kept * stride
+        for i in range(0, kept, batch_size):
+            here = starts[i : i + batch_size]
+            inputs, targets = self._windows(here, context)
+            targets[:, : context - stride] = UNPREDICTED
+            yield inputs, targets, (here[:, None] + np.arange(context - stride + 1, context + 1)).ravel()
 
     def check_length(self, context: int) -> None:
         """Refuse a context that the stream cannot fill.

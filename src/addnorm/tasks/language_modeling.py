@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from addnorm import schemes
 from addnorm.config import RunConfig
 from addnorm.data import sources, tokenizer
 from addnorm.data.batches import TokenStream, unigram_entropy
+from addnorm.data.ngram import KneserNey
 from addnorm.data.text import TextSplits, joined
 from addnorm.data.tokenizer import Tokenizer, bits_per_byte
 from addnorm.errors import UserError
@@ -33,6 +35,9 @@ EVALUATION_BATCH_TOKENS = 4096
 EVALUATION_BATCH_LOGITS = 2**22
 """Tokens times vocabulary in a forward of evaluation, at most: 16 MB of logits."""
 PREDICTED_TOKENS = 200
+NGRAM_ORDER = 5
+NGRAM_TOKENS = 20_000_000
+"""Training tokens that the n-gram model counts, at most: about 2 GB while it counts."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,8 +48,14 @@ class Corpus:
     train: TokenStream
     validation: TokenStream
     test: TokenStream
+    texts: Mapping[str, str]
+    """The held-out splits' texts."""
     bytes_per_token: float
     fingerprint: str
+
+    def held_out(self, split: Split) -> tuple[TokenStream, str]:
+        """A held-out split in tokens and as text."""
+        return (self.validation if split == "validation" else self.test), self.texts[split]
 
 
 class TextReader(Reader):
@@ -129,15 +140,32 @@ class LanguageModelingProblem(Problem):
             model: the decoder.
             split: of the text.
             limit: sequences of the context's length at most; None = the whole split.
-            baselines: also those of a model that knows how often each token comes.
+            baselines: also those of a Kneser-Ney 5-gram model of the training text.
         """
-        stream = self.corpus.validation if split == "validation" else self.corpus.test
-        stream.check_length(self.config.context)
-        batches = self._evaluation_batches(stream, limit * self.config.context if limit else len(stream))
-        loss = self._mean_loss(model, batches)
+        stream, text = self.corpus.held_out(split)
+        most = limit * max(1, self.config.context // 2) if limit else None
+        loss, places = self._loss_with_context(model, stream, most)
+        other = self._ngram_loss(stream, places) if baselines else None
+        per_byte = tokenizer.bytes_per_token(self.tokenizer, text)
+        note = f"each token with {self.config.context // 2} to {self.config.context} tokens before it"
+        name = "Kneser-Ney 5-gram" if baselines else ""
         return [
-            Score(name="bits per byte", value=bits_per_byte(loss, self.bytes_per_token), better="lower"),
-            Score(name="perplexity", value=math.exp(loss), better="lower", note="per token"),
+            Score(
+                name="bits per byte",
+                value=bits_per_byte(loss, per_byte),
+                better="lower",
+                baseline=None if other is None else bits_per_byte(other, per_byte),
+                baseline_name=name,
+                note=note,
+            ),
+            Score(
+                name="perplexity",
+                value=math.exp(loss),
+                better="lower",
+                baseline=None if other is None else math.exp(other),
+                baseline_name=name,
+                note="per token",
+            ),
         ]
 
     def facts(self) -> dict[str, Any]:
@@ -148,6 +176,23 @@ class LanguageModelingProblem(Problem):
         with evaluating(model):
             total = sum(cross_entropy(model(x), targets).item() * targets.numel() for x, targets in batches)
         return total / sum(targets.numel() for _, targets in batches)
+
+    def _loss_with_context(self, model: nn.Module, stream: TokenStream, most: int | None) -> tuple[float, np.ndarray]:
+        """Nats a token where every token has half a context before it, and the places of these tokens."""
+        context, total, places = self.config.context, 0.0, []
+        size = max(1, min(EVALUATION_BATCH_TOKENS, EVALUATION_BATCH_LOGITS // self.vocab_size) // context)
+        with evaluating(model):
+            for inputs, targets, here in stream.overlapping(context, size, most):
+                inputs, targets = _tensors((inputs, targets))
+                total += cross_entropy(model(inputs), targets).item() * len(here)
+                places.append(here)
+        found = np.concatenate(places)
+        return total / len(found), found
+
+    def _ngram_loss(self, stream: TokenStream, places: np.ndarray) -> float:
+        """The same of an n-gram model, which sees the whole text before each token."""
+        model = KneserNey(np.asarray(self.corpus.train.tokens[:NGRAM_TOKENS]), self.vocab_size, NGRAM_ORDER)
+        return float(-model.log_probabilities(np.asarray(stream.tokens))[places].mean())
 
     def _evaluation_batches(self, stream: TokenStream, most: int) -> list[tuple[Tensor, Tensor]]:
         config = self.config
@@ -183,13 +228,14 @@ class LanguageModeling(Task):
 def _corpus(splits: TextSplits, tokenizer_name: str, kept: Tokenizer | None = None) -> Corpus:
     """The tokens of a text; kept, for the runs of a comparison that follow each other in one process."""
     tokens = kept or tokenizer.build(tokenizer_name, (document.text for document in splits.train))
-    validation = joined(splits.validation)
+    validation, test = joined(splits.validation), joined(splits.test)
     identity = json.dumps([splits.fingerprint(), tokens.fingerprint()])
     return Corpus(
         tokenizer=tokens,
         train=_stream(tokens, joined(splits.train), "training"),
         validation=_stream(tokens, validation, "validation"),
-        test=_stream(tokens, joined(splits.test), "test"),
+        test=_stream(tokens, test, "test"),
+        texts={"validation": validation, "test": test},
         bytes_per_token=tokenizer.bytes_per_token(tokens, validation),
         fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
     )
