@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
+
+from addnorm.cli import main
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -32,6 +35,19 @@ def test_the_last_depth_of_the_logit_lens_is_the_model() -> None:
     agreement = example("logit_lens").main()
     assert len(agreement) == 8
     assert agreement[-1] == 1.0
+
+
+def test_a_task_in_one_file_learns_and_answers(tmp_path, capsys) -> None:
+    task = str(EXAMPLES / "your_own_task.py")
+    run = str(tmp_path / "run")
+    assert example("your_own_task").Sorting.__doc__
+    assert main(["train", "--task", task, "--steps", "60", "--learning-rate", "1e-2", "--out", run, "--seed", "1"]) == 0
+    assert main(["evaluate", run, "--json"]) == 0
+    score = json.loads((tmp_path / "run" / "scores-test.json").read_text())["scores"][0]
+    capsys.readouterr()
+    assert score["value"] > 3 * score["baseline"]
+    assert main(["predict", run, "52903147"]) == 0
+    assert len(capsys.readouterr().out.strip()) == 8
 
 
 def test_every_example_has_a_test() -> None:
