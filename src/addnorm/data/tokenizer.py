@@ -142,7 +142,8 @@ class BPETokenizer:
     @property
     def frame(self) -> Frame:
         """Tokens of single bytes that no text has, so that a body keeps its vocabulary from task to task."""
-        cls, sep, pad = (self._tokenizer.token_to_id(chr(byte)) for byte in UNUSED_BYTES)
+        found = [self._tokenizer.token_to_id(chr(byte)) for byte in UNUSED_BYTES]
+        cls, sep, pad = (number for number in found if number is not None)
         return Frame(cls=cls, sep=sep, pad=pad)
 
     def encode(self, text: str) -> np.ndarray:

@@ -1,0 +1,135 @@
+"""Classifiers of texts: an encoder, one vector a text, a linear head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from addnorm.errors import unknown
+from addnorm.layers.initialise import initialise_
+from addnorm.models.encoder import Encoder
+from addnorm.residual import Scheme
+from addnorm.stack import Later, check_calibration
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+Pooling = Literal["mean", "first"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+COMPARED = 4
+"""Vectors that the head reads for two texts that are encoded apart: u, v, |u - v|, u * v."""
+
+
+class TextClassifier(nn.Module):
+    """An encoder under any residual scheme, a vector for each text, and a linear head over it.
+
+        u = mean of the hidden vectors of the real tokens, or the first token's ([CLS])
+        logits = W u + b                                 one text, or two in one input
+        logits = W [u; v; |u - v|; u * v] + b            two texts, encoded apart
+
+    One text, or two in one input: Devlin et al. 2018, arXiv:1810.04805. Two texts encoded apart by the same weights:
+    Conneau et al. 2017, arXiv:1705.02364; with a pretrained encoder Reimers and Gurevych 2019, arXiv:1908.10084.
+
+    Args:
+        scheme: the residual scheme.
+        outputs: numbers for each item: classes, or 1 for a score.
+        texts: inputs of an item that are encoded apart: 1 or 2.
+        pooling: "mean" over the real tokens, or the "first" token.
+        frozen: so many of the lowest layers, and the embedding, are not trained; 0 trains all.
+        seed: of the initial weights.
+        calibration: for a scheme that sets initial values from data, token ids of a typical batch; "later" if
+            `calibrate_` is called or weights are loaded before the first forward.
+        shape: the fields of `addnorm.config.ModelConfig`.
+
+    Raises:
+        UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
+
+    Example:
+        >>> import torch, addnorm
+        >>> scheme = addnorm.schemes.get("pre-norm")()
+        >>> model = TextClassifier(scheme, outputs=3, vocab_size=256, d_model=32, num_heads=4, num_layers=2)
+        >>> ids = torch.zeros(5, 7, dtype=torch.long)
+        >>> model(ids, torch.ones_like(ids, dtype=torch.bool)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        *,
+        outputs: int,
+        texts: Literal[1, 2] = 1,
+        pooling: Pooling = "mean",
+        frozen: int = 0,
+        seed: int = 0,
+        calibration: Int[Tensor, "*batch tokens"] | Later | None = None,
+        **shape: Any,
+    ) -> None:
+        super().__init__()
+        check_calibration(scheme, calibration, "a batch of token ids")
+        if pooling not in POOLINGS:
+            raise unknown("pooling", str(pooling), POOLINGS)
+        self.body = Encoder(scheme, seed=seed, calibration="later", **shape)
+        self.config, self.texts, self.pooling = self.body.config, texts, pooling
+        self.head = nn.Linear(self.config.d_model * (1 if texts == 1 else COMPARED), outputs)
+        self.initialise_(seed)
+        self._freeze_(frozen)
+        if isinstance(calibration, Tensor):
+            self.calibrate_(calibration)
+
+    def initialise_(self, seed: int) -> None:
+        """Fill all parameters afresh from the seed."""
+        self.body.initialise_(seed)
+        initialise_(self.head, seed, self.config.init)
+
+    def after_step_(self) -> None:
+        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
+        self.body.after_step_()
+
+    def calibrate_(self, ids: Int[Tensor, "*batch tokens"]) -> None:
+        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
+        self.body.calibrate_(ids.flatten(0, -2))
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch *texts tokens"],
+        keep: Bool[Tensor, "batch *texts tokens"],
+        segments: Int[Tensor, "batch *texts tokens"] | None = None,
+    ) -> Float[Tensor, "batch outputs"]:
+        """Logits, or scores.
+
+        Args:
+            ids: token ids; `(batch, 2, tokens)` for two texts that are encoded apart.
+            keep: which tokens are real; at least one of each text.
+            segments: which segment each token is of; a model without segments takes no notice.
+        """
+        vectors = self.vectors(ids, keep, segments)
+        if self.texts == 1:
+            return self.head(vectors)
+        u, v = vectors.unbind(1)
+        return self.head(torch.cat([u, v, (u - v).abs(), u * v], dim=-1))
+
+    def vectors(
+        self,
+        ids: Int[Tensor, "batch *texts tokens"],
+        keep: Bool[Tensor, "batch *texts tokens"],
+        segments: Int[Tensor, "batch *texts tokens"] | None = None,
+    ) -> Float[Tensor, "batch *texts d_model"]:
+        """The vector of each text."""
+        kinds = segments.flatten(0, -2) if segments is not None and self.config.segments else None
+        hidden = self.body(ids.flatten(0, -2), keep.flatten(0, -2), kinds).unflatten(0, ids.shape[:-1])
+        if self.pooling == "first":
+            return hidden[..., 0, :]
+        real = keep.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * real).sum(-2) / real.sum(-2)
+
+    def _freeze_(self, layers: int) -> None:
+        """Embedding, entrance, and the lowest layers with their connections: no gradient has to reach them."""
+        if not layers:
+            return
+        stack = self.body.stack
+        blocks = [block for site, block in zip(stack.sites, stack.blocks, strict=True) if site.layer < layers]
+        for module in (self.body.embedding, stack.entrance, *blocks):
+            module.requires_grad_(False)
