@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from addnorm.checks import check_at_least
 from addnorm.cli.invoke import invoke
-from addnorm.config import check_at_least
 from addnorm.errors import UserError
 from addnorm.reports.numbers import layers
 

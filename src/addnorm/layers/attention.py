@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least, check_attention, check_heads, check_positive, check_probability
+from addnorm.checks import check_at_least, check_attention, check_heads, check_positive, check_probability
 from addnorm.errors import UserError, unknown
 from addnorm.layers.context import Context, attention_mask, check_keep
 from addnorm.layers.inside import Inside, Parts, PlaceShape

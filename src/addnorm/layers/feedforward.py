@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least, check_probability
+from addnorm.checks import check_at_least, check_probability
 from addnorm.errors import unknown
 from addnorm.layers.inside import Inside, Parts, PlaceShape
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from addnorm.config import check_count, check_finite, check_positive
+from addnorm.checks import check_count, check_finite, check_positive
 from addnorm.kernels.sinkhorn_with_eps import sinkhorn_with_eps
 from addnorm.residual import Scheme, Site
 from addnorm.schemes._mixing import Coefficients, Form

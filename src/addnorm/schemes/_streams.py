@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least, check_count
+from addnorm.checks import check_at_least, check_count
 from addnorm.errors import UserError, unknown
 from addnorm.kernels.normed_projection import normed_projection
 from addnorm.kernels.streams import mix_streams, read_streams

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import OptimizerRule, check_finite
+from addnorm.checks import check_finite
+from addnorm.config import OptimizerRule
 from addnorm.residual import Connection, Exit, Profile, Scheme, Site, State
 from addnorm.schemes._around import Around
 from addnorm.schemes.pre_norm import PreNorm

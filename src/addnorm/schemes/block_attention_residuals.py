@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from addnorm.config import check_at_least, check_count
+from addnorm.checks import check_at_least, check_count
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes._depth_history import HistoryConnection, HistoryEntrance, HistoryExit
 from addnorm.schemes.pre_norm import PreNorm

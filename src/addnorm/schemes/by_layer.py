@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from addnorm.config import OptimizerRule, check_probability
+from addnorm.checks import check_probability
+from addnorm.config import OptimizerRule
 from addnorm.errors import UserError
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import NormKind

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from addnorm.config import OptimizerRule, check_at_least, check_positive
+from addnorm.checks import check_at_least, check_positive
+from addnorm.config import OptimizerRule
 from addnorm.layers.norm import NormKind
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes.pre_norm import PreNormConnection

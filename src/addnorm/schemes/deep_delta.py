@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_positive
+from addnorm.checks import check_positive
 from addnorm.errors import UserError
 from addnorm.kernels.precision import dot, uncast, wide
 from addnorm.layers.norm import NormKind, make_norm

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_probability
+from addnorm.checks import check_probability
 from addnorm.errors import UserError
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Scheme, Site

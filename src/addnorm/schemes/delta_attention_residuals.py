@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least
+from addnorm.checks import check_at_least
 from addnorm.errors import unknown
 from addnorm.kernels.depth_attention import depth_attention
 from addnorm.layers.norm import NormKind

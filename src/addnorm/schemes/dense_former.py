@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_count
+from addnorm.checks import check_count
 from addnorm.layers.norm import NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes._carried import CarryingConnection, FirstKept, History, KeepingConnection, StreamExit

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from addnorm.config import check_positive
+from addnorm.checks import check_positive
 from addnorm.layers import saturation
 from addnorm.layers.norm import NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site

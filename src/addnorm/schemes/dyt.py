@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from addnorm.config import check_positive
+from addnorm.checks import check_positive
 from addnorm.layers.norm import NormKind
 from addnorm.layers.saturation import DynamicTanh
 from addnorm.residual import Connection, Exit, Scheme, Site

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from addnorm.config import check_at_least, check_count, check_positive
+from addnorm.checks import check_at_least, check_count, check_positive
 from addnorm.errors import UserError
 from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import make_norm

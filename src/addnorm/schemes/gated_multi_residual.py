@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import check_count, check_positive
+from addnorm.checks import check_count, check_positive
 from addnorm.errors import UserError
 from addnorm.kernels.precision import uncast, wide
 from addnorm.kernels.rms_norm import rms_norm

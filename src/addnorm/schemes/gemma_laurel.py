@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import check_count
+from addnorm.checks import check_count
 from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Scheme, Site

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from addnorm.config import check_positive
+from addnorm.checks import check_positive
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes.pre_norm import PreNormConnection
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import check_finite
+from addnorm.checks import check_finite
 from addnorm.errors import unknown
 from addnorm.kernels.precision import uncast
 from addnorm.layers.norm import NormKind, make_norm

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from addnorm.config import check_positive
+from addnorm.checks import check_positive
 from addnorm.kernels.precision import uncast, wide
 from addnorm.kernels.streams import add_update
 from addnorm.layers.norm import make_norm

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least, check_positive
+from addnorm.checks import check_at_least, check_positive
 from addnorm.kernels.precision import wide
 from addnorm.kernels.streams import add_update, read_streams
 from addnorm.layers.norm import make_norm

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.config import check_positive
+from addnorm.checks import check_positive
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes.pre_post_norm import PrePostNormConnection
 

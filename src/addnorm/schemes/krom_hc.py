@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from addnorm.config import check_positive
+from addnorm.checks import check_positive
 from addnorm.errors import UserError
 from addnorm.residual import Connection, Site
 from addnorm.schemes._mixing import IDENTITY_LOGIT, Coefficients, Form, MixingConnection, favour_home_

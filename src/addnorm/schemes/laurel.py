@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least, check_count
+from addnorm.checks import check_at_least, check_count
 from addnorm.errors import UserError, unknown
 from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import NormKind, make_norm

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from addnorm.config import check_positive
+from addnorm.checks import check_positive
 from addnorm.errors import UserError
 from addnorm.kernels.precision import uncast, wide
 from addnorm.residual import Connection, Site

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.config import check_probability
+from addnorm.checks import check_probability
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes.by_layer import in_first
 from addnorm.schemes.post_norm import PostNorm

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least, check_count
+from addnorm.checks import check_at_least, check_count
 from addnorm.kernels.normed_projection import normed_projection
 from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import NormKind, make_norm

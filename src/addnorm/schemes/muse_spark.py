@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_finite, check_positive
+from addnorm.checks import check_finite, check_positive
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes.sandwich_norm import SandwichNormConnection

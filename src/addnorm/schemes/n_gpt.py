@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import OptimizerRule, check_positive
+from addnorm.checks import check_positive
+from addnorm.config import OptimizerRule
 from addnorm.layers.inside import Inside, Part, Passed, PlaceShape
 from addnorm.layers.norm import NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site

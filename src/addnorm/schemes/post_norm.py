@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from addnorm.config import check_positive
+from addnorm.checks import check_positive
 from addnorm.errors import unknown
 from addnorm.layers.norm import NORMS, NormKind, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site

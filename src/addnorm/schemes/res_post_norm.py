@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least
+from addnorm.checks import check_at_least
 from addnorm.errors import UserError
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Scheme, Site

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import OptimizerRule, check_finite, check_positive
+from addnorm.checks import check_finite, check_positive
+from addnorm.config import OptimizerRule
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes._carried import CarryingConnection, StreamExit

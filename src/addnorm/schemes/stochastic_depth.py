@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import OptimizerRule, check_probability
+from addnorm.checks import check_probability
+from addnorm.config import OptimizerRule
 from addnorm.errors import UserError
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import NormKind

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_finite
+from addnorm.checks import check_finite
 from addnorm.layers.norm import NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes._carried import CarryingConnection, StreamExit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_finite
+from addnorm.checks import check_finite
 from addnorm.errors import UserError, unknown
 from addnorm.layers.inside import Inside, Part, Passed, PlaceShape
 from addnorm.residual import Scheme, Site

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from addnorm.config import RunConfig, check_at_least
+from addnorm.checks import check_at_least
+from addnorm.config import RunConfig
 from addnorm.errors import UserError, unknown
 
 MOST_SEEDS = 1000

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from addnorm.config import check_at_least
+from addnorm.checks import check_at_least
 from addnorm.studies.statistics import Estimate, estimate
 
 Verdict = Literal["reproduced", "not reproduced", "not testable at this size"]
