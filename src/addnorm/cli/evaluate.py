@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from addnorm.checks import check_count
 from addnorm.cli.invoke import invoke
-from addnorm.config import check_count
 
 
 @dataclass(frozen=True, kw_only=True)

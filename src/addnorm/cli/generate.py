@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from addnorm.checks import check_at_least
 from addnorm.cli.invoke import invoke
-from addnorm.config import check_at_least
 from addnorm.errors import UserError
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from addnorm.config import check_at_least, check_count, check_finite
+from addnorm.checks import check_at_least, check_count, check_finite
 from addnorm.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least, model_config
+from addnorm.checks import check_at_least
+from addnorm.config import model_config
 from addnorm.errors import UserError
 from addnorm.layers.attention import CrossAttention
 from addnorm.layers.cache import KVCache

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from addnorm.config import check_at_least
+from addnorm.checks import check_at_least
 from addnorm.errors import UserError
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import check_keep

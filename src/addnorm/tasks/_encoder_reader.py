@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm import schemes
-from addnorm.config import RunConfig, check_at_least
+from addnorm.checks import check_at_least
+from addnorm.config import RunConfig
 from addnorm.data import tokenizer
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
