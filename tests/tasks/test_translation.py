@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 from addnorm import tasks
 from addnorm.data.records import Translation as Pair
 from addnorm.errors import UserError
+from addnorm.interop.start import configured
 from addnorm.tasks import _translation_scores
 from addnorm.tasks._cross_entropy import IGNORED
 from addnorm.tasks._translation_scores import TranslationMemory, measured
 from addnorm.tasks.translation import Translation
 from addnorm.training.optimizer import Optimizer
-from addnorm.training.run import load_run, train
+from addnorm.training.run import load_model, load_run, train
 
 ENGLISH = ["red", "green", "big", "small", "dog", "cat", "house", "sees", "has"]
 SPANISH = ["rojo", "verde", "grande", "chico", "perro", "gato", "casa", "mira", "tiene"]
@@ -307,12 +309,27 @@ def test_without_sacrebleu_a_run_that_needs_it_does_not_start(problem_of, monkey
         problem_of(score_items=10)
 
 
+def test_a_run_of_it_is_no_language_model(run):
+    with pytest.raises(UserError, match="addnorm predict"):
+        load_model(run)
+
+
+def test_a_run_may_start_from_another_with_its_vocabulary(run, table, tmp_path):
+    config = load_run(run).config
+    again = configured(dataclasses.replace(config, init=str(run), steps=1, learning_rate=1e-6, ema=0.0))
+    result = train(again, tmp_path / "again")
+    before = json.loads((run / "result.json").read_text())
+    assert result["validation_loss"] == pytest.approx(before["validation_loss"], abs=0.01)  # after a step of 1e-6
+    kept = load_run(tmp_path / "again").reader.vocabulary.tokenizer
+    assert kept.fingerprint() == load_run(run).reader.vocabulary.tokenizer.fingerprint()
+
+
 def test_a_damaged_run_is_refused(tmp_path, problem_of):
     problem = problem_of()
     problem.reader.save(tmp_path)
     again = tasks.parse("translation").reader(tmp_path)
     assert again.tokens_per_token == problem.reader.tokens_per_token
-    assert again.tokenizer.fingerprint() == problem.reader.tokenizer.fingerprint()
+    assert again.vocabulary.tokenizer.fingerprint() == problem.reader.vocabulary.tokenizer.fingerprint()
     (tmp_path / "translation.json").write_text("{}")
     with pytest.raises(UserError, match=r"translation\.json cannot be read"):
         tasks.parse("translation").reader(tmp_path)

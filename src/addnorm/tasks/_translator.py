@@ -86,7 +86,7 @@ class Translator(Reader):
     """
 
     def __init__(self, task: TranslationTask, tokenizer: Tokenizer, tokens_per_token: float) -> None:
-        self.task, self.tokenizer, self.tokens_per_token = task, tokenizer, tokens_per_token
+        self.task, self.tokens_per_token = task, tokens_per_token
         self.vocabulary = Vocabulary(tokenizer=tokenizer)
 
     @classmethod
@@ -111,7 +111,7 @@ class Translator(Reader):
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer and the ratio of lengths."""
-        self.tokenizer.save(folder / tokenizer.FILE)
+        self.vocabulary.tokenizer.save(folder / tokenizer.FILE)
         write_json(folder / FILE, {"tokens_per_token": self.tokens_per_token})
 
     def predict(self, model: nn.Module, given: str, config: RunConfig, beside: str | None = None) -> Prediction:
@@ -125,7 +125,7 @@ class Translator(Reader):
     def translate(self, model: nn.Module, texts: Sequence[str]) -> list[str]:
         """The best translation of each text."""
         found = self.hypotheses(cast(EncoderDecoder, model), [self.vocabulary.source(text) for text in texts])
-        return [self.tokenizer.decode(list(each[0].tokens)).strip() for each in found]
+        return [self.vocabulary.tokenizer.decode(list(each[0].tokens)).strip() for each in found]
 
     def hypotheses(self, model: EncoderDecoder, sources: Sequence[np.ndarray]) -> list[list[Hypothesis]]:
         """What the search finds for each source, best first."""

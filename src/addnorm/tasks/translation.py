@@ -241,7 +241,7 @@ class Translation(Task):
         """
         assert reader is None or isinstance(reader, Translator)
         splits = parallel_text.load(config.data, from_=str(self.source), to=str(self.target))
-        tokens = _tokens(splits, config.tokenizer, None if reader is None else reader.tokenizer)
+        tokens = _tokens(splits, config.tokenizer, None if reader is None else reader.vocabulary.tokenizer)
         ratio = tokens.tokens_per_token if reader is None else reader.tokens_per_token
         own = Translator(self, tokens.vocabulary.tokenizer, ratio)
         return TranslationProblem(config, own, splits, tokens)
