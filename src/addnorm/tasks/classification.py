@@ -54,7 +54,7 @@ class Classification(EncoderTask):
         "init": "minilm",
         "context": 128,
         "batch_size": 32,
-        "steps": 250,
+        "steps": 150,
         "learning_rate": 1e-4,
         "warm_up": 0.1,
         "schedule": "linear",

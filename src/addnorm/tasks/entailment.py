@@ -72,7 +72,7 @@ class Entailment(EncoderTask):
         "segments": 2,
         "context": 160,
         "batch_size": 32,
-        "steps": 100,
+        "steps": 120,
         "learning_rate": 1e-4,
         "warm_up": 0.1,
         "schedule": "linear",
