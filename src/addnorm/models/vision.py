@@ -1,0 +1,117 @@
+"""The vision Transformer: images to classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from addnorm.config import model_config
+from addnorm.errors import unknown
+from addnorm.layers.context import Context
+from addnorm.layers.initialise import initialise_
+from addnorm.layers.patches import PatchEmbedding, PatchGrid
+from addnorm.models.sublayers import build_stack
+from addnorm.residual import Scheme
+from addnorm.stack import Later, check_calibration
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+Pooling = Literal["mean", "class"]
+
+
+class VisionTransformer(nn.Module):
+    """An image classifier: patches, an encoder under any residual scheme, one vector an image, a linear head.
+
+        tokens = [class token;] W patch_i + b + P_i
+        hidden = exit(stack(tokens)),   logits = W_head pool(hidden) + b_head
+
+    The pool is the mean over patches, or the class token's vector. Dosovitskiy et al. 2020, arXiv:2010.11929; the mean
+    without a class token: Beyer et al. 2022, arXiv:2205.01580. The scheme's norms stand where the paper has Pre-LN's.
+
+    Args:
+        scheme: the residual scheme.
+        grid: size of the images and of the patches.
+        pooling: "mean" over the patches, or the "class" token.
+        seed: of the initial weights.
+        calibration: for a scheme that sets initial values from data, images of a typical batch; "later" if
+            `calibrate_` is called or weights are loaded before the first forward.
+        shape: the fields of `addnorm.config.ModelConfig`; `vocab_size` is the number of classes. `tie_embeddings` and
+            `max_tokens` have no meaning here.
+
+    Raises:
+        UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
+
+    Example:
+        >>> import torch, addnorm
+        >>> grid = PatchGrid(height=8, width=8, channels=1, patch=4)
+        >>> scheme = addnorm.schemes.get("pre-norm")()
+        >>> model = VisionTransformer(scheme, grid=grid, vocab_size=10, d_model=32, num_heads=4, num_layers=2)
+        >>> model(torch.zeros(3, 8, 8, 1)).shape
+        torch.Size([3, 10])
+    """
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        *,
+        grid: PatchGrid,
+        pooling: Pooling = "mean",
+        seed: int = 0,
+        calibration: Float[Tensor, "batch height width channels"] | Later | None = None,
+        **shape: Any,
+    ) -> None:
+        super().__init__()
+        check_calibration(scheme, calibration, "a batch of images")
+        if pooling not in ("mean", "class"):
+            raise unknown("pooling", str(pooling), ("mean", "class"))
+        self.config = model_config(shape)
+        self.scheme = scheme
+        self.embedding = PatchEmbedding(grid, self.config)
+        self.class_token = nn.Embedding(1, self.config.d_model) if pooling == "class" else None
+        self.stack = build_stack(scheme, self.config, "encoder")
+        self.head = nn.Linear(self.config.d_model, self.config.vocab_size)
+        self.logits = scheme.logits(self.config.d_model, self.config.vocab_size)
+        self.initialise_(seed)
+        if isinstance(calibration, Tensor):
+            self.calibrate_(calibration)
+
+    def initialise_(self, seed: int) -> None:
+        """Fill all parameters afresh from the seed."""
+        initialise_(self, seed, self.config.init)
+        self.stack.rescale_()
+        self.after_step_()
+
+    def after_step_(self) -> None:
+        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
+        self.stack.after_step_([self.head.weight])
+
+    @torch.no_grad()
+    def calibrate_(self, images: Float[Tensor, "batch height width channels"]) -> None:
+        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
+        if not self.scheme.needs_calibration:
+            return
+        training = self.training
+        self.eval()
+        self.stack.calibrate_(self._tokens(images), Context())
+        self.train(training)
+
+    def features(self, images: Float[Tensor, "batch height width channels"]) -> Float[Tensor, "batch d_model"]:
+        """The vector of each image that the head reads."""
+        hidden = self.stack(self._tokens(images), Context())
+        return hidden.mean(dim=1) if self.class_token is None else hidden[:, 0]
+
+    def forward(self, images: Float[Tensor, "batch height width channels"]) -> Float[Tensor, "batch classes"]:
+        """The logits of each image's class.
+
+        Args:
+            images: numbers from -1 to 1.
+        """
+        return self.logits(self.head(self.features(images)))
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        if self.class_token is None:
+            return self.embedding(images)
+        return self.embedding(images, self.class_token.weight.expand(len(images), 1, -1))
