@@ -1,0 +1,275 @@
+"""The space-time Transformer: the frames of a video so far to the next one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from addnorm.checks import check_at_least, check_count
+from addnorm.config import Shape
+from addnorm.errors import UserError, unknown
+from addnorm.layers.arrange import Composed, Parallel
+from addnorm.layers.attention import AttentionOptions
+from addnorm.layers.cache import KVCache
+from addnorm.layers.context import Context
+from addnorm.layers.feedforward import FeedForward
+from addnorm.layers.initialise import InitRule, initialise_
+from addnorm.layers.inside import Inside
+from addnorm.layers.motion import Change, FrameHead, Motion, Pixels, likeness, windows
+from addnorm.layers.position import LearnedPosition, SinusoidalPosition
+from addnorm.layers.space_time import SpaceAttention, TimeAttention
+from addnorm.residual import Kind, Scheme
+from addnorm.stack import Later, Stack, check_calibration, sites
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+KINDS: tuple[Kind, ...] = ("attention", "attention", "feedforward")
+HEADS = ("motion", "change", "pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig(Shape):
+    """The shape of a space-time Transformer; `position` says how a patch knows its time.
+
+    Args:
+        height, width, channels: of a frame.
+        patch: pixels of a patch's side; must divide height and width.
+        margin: pixels around a patch that its token sees too.
+        head: how pixels are made: see `addnorm.layers.motion`.
+        motions: of the head "motion".
+        reach: pixels that a patch is looked for around its place in the frame before; and of the head "motion".
+        init: of linears and embeddings, as in `ModelConfig`.
+    """
+
+    height: int
+    width: int
+    channels: int = 1
+    patch: int = 8
+    margin: int = 4
+    head: Literal["motion", "change", "pixels"] = "motion"
+    motions: int = 3
+    reach: int = 4
+    init: InitRule = "xavier"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("height", "width", "channels", "patch", "motions"):
+            check_count(name, getattr(self, name))
+        for name in ("margin", "reach"):
+            check_at_least(name, getattr(self, name), 0)
+        if self.head not in HEADS:
+            raise unknown("head", str(self.head), HEADS)
+        if self.height % self.patch or self.width % self.patch:
+            raise UserError(
+                f"patch={self.patch} does not divide frames of {self.height} x {self.width}; "
+                "give a patch that does, or resize the frames."
+            )
+
+    @property
+    def patches(self) -> int:
+        """Of a frame."""
+        return (self.height // self.patch) * (self.width // self.patch)
+
+
+class VideoTransformer(nn.Module):
+    """Predicts each next frame of a video from those before, under any residual scheme.
+
+        token_(t,p) = W [window_p(x_(t-1)), window_p(x_t)] + S likeness_p(x_(t-1), x_t) + position
+        layer = time attention, space attention, feed-forward;    prediction of x_(t+1) = head(hidden_t, x_t)
+
+    A layer is three sublayers with a connection each. Time attention is causal, space attention within one frame, so
+    that all frames are predicted in one forward. Divided space-time attention: Bertasius et al. 2021, arXiv:2102.05095;
+    tokens of two frames' patches (tubelets), here one for every frame: Arnab et al. 2021, arXiv:2103.15691.
+    `likeness` and the heads: see `addnorm.layers.motion`.
+
+    Args:
+        scheme: the residual scheme.
+        seed: of the initial weights.
+        calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), a typical video
+            batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
+        shape: the fields of `VideoConfig`.
+
+    Raises:
+        UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
+
+    Example:
+        >>> import torch, addnorm
+        >>> scheme = addnorm.schemes.get("pre-norm")()
+        >>> model = VideoTransformer(scheme, height=16, width=16, d_model=32, num_heads=2, num_layers=1)
+        >>> model(torch.rand(1, 5, 1, 16, 16)).shape
+        torch.Size([1, 5, 1, 16, 16])
+    """
+
+    def __init__(
+        self, scheme: Scheme, *, seed: int = 0, calibration: Tensor | Later | None = None, **shape: Any
+    ) -> None:
+        super().__init__()
+        check_calibration(scheme, calibration, "a batch of videos")
+        self.config = config = video_config(shape)
+        self.scheme = scheme
+        window = config.patch + 2 * config.margin
+        self.patches = nn.Linear(2 * config.channels * window**2, config.d_model)
+        self.shifts = nn.Linear((2 * config.reach + 1) ** 2, config.d_model, bias=False)
+        self.place = LearnedPosition(config.patches, config.d_model)
+        self.time: LearnedPosition | SinusoidalPosition | None = None
+        if config.position == "learned":
+            self.time = LearnedPosition(config.max_tokens, config.d_model)
+        elif config.position == "sinusoidal":
+            self.time = SinusoidalPosition(config.d_model)
+        self.stack = _stack(scheme, config)
+        self.head = _head(config)
+        self.initialise_(seed)
+        if isinstance(calibration, Tensor):
+            self.calibrate_(calibration)
+
+    def initialise_(self, seed: int) -> None:
+        """Fill all parameters afresh from the seed."""
+        initialise_(self, seed, self.config.init)
+        self.stack.rescale_()
+        self.after_step_()
+
+    def after_step_(self) -> None:
+        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
+        self.stack.after_step_()
+
+    @torch.no_grad()
+    def calibrate_(self, frames: Float[Tensor, "batch frames channels height width"]) -> None:
+        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
+        if not self.scheme.needs_calibration:
+            return
+        training = self.training
+        self.eval()
+        self.stack.calibrate_(self._embedded(frames, None, 0), Context())
+        self.train(training)
+
+    def forward(
+        self,
+        frames: Float[Tensor, "batch frames channels height width"],
+        cache: KVCache | None = None,
+        before: Float[Tensor, "batch channels height width"] | None = None,
+    ) -> Float[Tensor, "batch frames channels height width"]:
+        """For every frame, the one that comes after it.
+
+        Args:
+            frames: pixels from 0 to 1.
+            cache: keys and values of earlier frames; `frames` are then the new ones only.
+            before: the frame before the first of these; None = there is none.
+        """
+        self._check(frames)
+        hidden = self.stack(self._embedded(frames, before, cache.tokens if cache else 0), Context(cache=cache))
+        hidden = hidden.unflatten(1, (-1, self.config.patches)).flatten(0, 1)
+        return self.head(hidden, frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def unrolled(
+        self, given: Float[Tensor, "batch given channels height width"], count: int
+    ) -> Float[Tensor, "batch given+count-1 channels height width"]:
+        """Predictions of all frames but the first: of the given ones from those before, then of `count` more.
+
+        Each of the `count` is predicted from the given ones and the predictions before it. A frame goes through the
+        model once: keys and values of the frames before are kept.
+        """
+        cache = KVCache()
+        predicted = [self(given, cache)]
+        before = given[:, -1]
+        for _ in range(count - 1):
+            last = predicted[-1][:, -1:]
+            predicted.append(self(last, cache, before))
+            before = last[:, 0]
+        return torch.cat(predicted, dim=1)
+
+    def continued(
+        self, given: Float[Tensor, "batch given channels height width"], count: int
+    ) -> Float[Tensor, "batch count channels height width"]:
+        """The `count` frames that come after the given ones, each predicted from those before it."""
+        return self.unrolled(given, count)[:, -count:]
+
+    def _embedded(self, frames: Tensor, before: Tensor | None, start: int) -> Tensor:
+        """The tokens: patches of each frame and of the one before it; the first is its own predecessor."""
+        first = frames[:, :1] if before is None else before[:, None]
+        earlier = torch.cat([first, frames[:, :-1]], dim=1).flatten(0, 1)
+        tokens = self._patch_vectors(earlier, frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        if self.time is not None:
+            times = torch.arange(start, start + frames.shape[1], device=frames.device)
+            tokens = tokens + self.time(times, tokens.dtype)[:, None]
+        tokens = tokens.flatten(1, 2)
+        return F.dropout(tokens, self.config.dropout, self.training) if self.config.dropout else tokens
+
+    def _patch_vectors(self, before: Tensor, now: Tensor) -> Float[Tensor, "n patches d_model"]:
+        """Pixels of two frames, how like they are, and the place."""
+        patch, margin, reach = self.config.patch, self.config.margin, self.config.reach
+        cut = windows(torch.cat([before, now], dim=1), patch, margin).flatten(2)
+        places = torch.arange(self.config.patches, device=now.device)
+        return self.patches(cut) + self.shifts(likeness(before, now, patch, reach)) + self.place(places, cut.dtype)
+
+    def _check(self, frames: Tensor) -> None:
+        wanted = (self.config.channels, self.config.height, self.config.width)
+        if frames.dim() != 5 or frames.shape[2:] != wanted or not frames.is_floating_point():
+            raise UserError(
+                f"a video of shape {tuple(frames.shape)} and dtype {frames.dtype} came; "
+                f"give floats from 0 to 1 of shape (batch, frames, channels, height, width) = (., ., {wanted})."
+            )
+
+
+def video_config(values: dict[str, Any]) -> VideoConfig:
+    """A `VideoConfig` from named values.
+
+    Raises:
+        UserError: a field is unknown, missing or not allowed.
+    """
+    allowed = {field.name for field in fields(VideoConfig)}
+    for name in values:
+        if name not in allowed:
+            raise unknown("field of a video model", name, allowed)
+    missing = [name for name in ("height", "width") if name not in values]
+    if missing:
+        raise UserError(f"{', '.join(missing)} must be given: the size of a frame.")
+    return VideoConfig(**values)
+
+
+def _stack(scheme: Scheme, config: VideoConfig) -> Stack:
+    arrange = {"parallel": Parallel, "composed": Composed}.get(config.arrangement)
+    at: tuple[Kind, ...] = KINDS if arrange is None else (config.arrangement,)  # type: ignore[assignment]
+    places = sites(config.num_layers * len(at), len(at), at)
+    sublayers: list[nn.Module] = []
+    for place in places:
+        three = _layer(config, scheme.inside(place))
+        sublayers.append(three[place.index % 3] if arrange is None else arrange(three))
+    return Stack(scheme, sublayers, config.d_model, places, calibration="later")  # by the body, from videos
+
+
+def _layer(config: VideoConfig, inside: Inside) -> list[nn.Module]:
+    size, options = (config.d_model, config.num_heads, config.patches), _attention_options
+    return [
+        TimeAttention(*size, options(config, inside, time=True)),
+        SpaceAttention(*size, options(config, inside, time=False)),
+        FeedForward(config.d_model, config.d_ff, config.activation, config.bias, config.dropout, inside),
+    ]
+
+
+def _attention_options(config: VideoConfig, inside: Inside, *, time: bool) -> AttentionOptions:
+    """A sliding window is one of frames; a frame's patches are no line."""
+    full = config.attention == "sliding-window" and not time
+    return AttentionOptions(
+        num_kv_heads=config.num_kv_heads,
+        bias=config.bias,
+        qk_norm=config.qk_norm,
+        rotary=config.position == "rotary" and time,
+        rotary_base=config.rotary_base,
+        dropout=config.attention_dropout,
+        output_dropout=config.dropout,
+        kernel="fused" if full else config.attention,
+        window=None if full else config.window,
+        inside=inside,
+    )
+
+
+def _head(config: VideoConfig) -> FrameHead:
+    size = (config.d_model, config.patch, config.channels)
+    if config.head == "motion":
+        return Motion(*size, config.motions, config.reach)
+    return Change(*size) if config.head == "change" else Pixels(*size)
