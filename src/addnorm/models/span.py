@@ -1,0 +1,99 @@
+"""The span model: an encoder, and for each token how well an answer starts or ends there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from addnorm.layers.initialise import initialise_
+from addnorm.models.encoder import Encoder
+from addnorm.residual import Scheme
+from addnorm.stack import Later, check_calibration
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+class SpanModel(nn.Module):
+    """An encoder under any residual scheme, with two logits a token: an answer starts here, it ends here.
+
+        hidden = encoder([CLS] question [SEP] context [SEP])
+        [start_t; end_t] = W hidden_t + b,   p(span i..j) = softmax(start)_i softmax(end)_j
+
+    Devlin et al. 2018, arXiv:1810.04805, section 4.2; that there is no answer is the span of [CLS] alone, section 4.3.
+
+    Args:
+        scheme: the residual scheme.
+        frozen: so many of the lowest layers, and the embedding, are not trained; 0 trains all.
+        seed: of the initial weights.
+        calibration: for a scheme that sets initial values from data, token ids of a typical batch; "later" if
+            `calibrate_` is called or weights are loaded before the first forward.
+        shape: the fields of `addnorm.config.ModelConfig`.
+
+    Raises:
+        UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
+
+    Example:
+        >>> import torch, addnorm
+        >>> scheme = addnorm.schemes.get("pre-norm")()
+        >>> model = SpanModel(scheme, vocab_size=256, d_model=32, num_heads=4, num_layers=2)
+        >>> model(torch.zeros(3, 7, dtype=torch.long)).shape
+        torch.Size([3, 7, 2])
+    """
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        *,
+        frozen: int = 0,
+        seed: int = 0,
+        calibration: Int[Tensor, "batch tokens"] | Later | None = None,
+        **shape: Any,
+    ) -> None:
+        super().__init__()
+        check_calibration(scheme, calibration, "a batch of token ids")
+        self.body = Encoder(scheme, seed=seed, calibration="later", **shape)
+        self.config = self.body.config
+        self.head = nn.Linear(self.config.d_model, 2)
+        self.initialise_(seed)
+        self._freeze_(frozen)
+        if isinstance(calibration, Tensor):
+            self.calibrate_(calibration)
+
+    def initialise_(self, seed: int) -> None:
+        """Fill all parameters afresh from the seed."""
+        self.body.initialise_(seed)
+        initialise_(self.head, seed, self.config.init)
+
+    def after_step_(self) -> None:
+        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
+        self.body.after_step_()
+
+    def calibrate_(self, tokens: Int[Tensor, "batch tokens"]) -> None:
+        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
+        self.body.calibrate_(tokens)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch tokens"],
+        keep: Bool[Tensor, "batch tokens"] | None = None,
+        segments: Int[Tensor, "batch tokens"] | None = None,
+    ) -> Float[Tensor, "batch tokens 2"]:
+        """The start logit and the end logit of every token.
+
+        Args:
+            tokens: token ids.
+            keep: which tokens are real; None = all.
+            segments: which segment each token is of; a model without segments takes no notice.
+        """
+        return self.head(self.body(tokens, keep, segments if self.config.segments else None))
+
+    def _freeze_(self, layers: int) -> None:
+        """Embedding, entrance, and the lowest layers with their connections: no gradient has to reach them."""
+        if not layers:
+            return
+        stack = self.body.stack
+        blocks = [block for site, block in zip(stack.sites, stack.blocks, strict=True) if site.layer < layers]
+        for module in (self.body.embedding, stack.entrance, *blocks):
+            module.requires_grad_(False)
