@@ -16,7 +16,7 @@ from addnorm.errors import UserError
 from addnorm.tasks._encoder_problem import EncoderProblem
 from addnorm.training.evaluation import evaluate_run
 from addnorm.training.interruption import Interrupted
-from addnorm.training.run import load_run, train
+from addnorm.training.run import StartWarning, load_run, train
 
 KINDS = {"fruit": ("apple", "pear", "plum"), "tool": ("saw", "drill", "file"), "animal": ("cat", "dog", "cow")}
 """A label is what the word before "not" is, whatever stands after it: word counts do not tell."""
@@ -188,6 +188,30 @@ def test_a_run_goes_on_from_another_ones_weights_and_labels(run, config_of, tmp_
     result = train(config_of(init=str(run), tokenizer=f"hf:{run}", steps=1, learning_rate=0.0), tmp_path / "next")
     before = json.loads((run / "result.json").read_text())
     assert result["validation_loss"] == pytest.approx(before["validation_loss"], rel=1e-5)
+
+
+def test_a_language_models_body_may_be_started_from(config_of, tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(text for text, _ in rows(400, seed=0)))
+    shape = {"d_model": 16, "num_heads": 2, "num_layers": 2, "steps": 2, "evaluations": 1, "context": 16}
+    train(RunConfig(data=str(tmp_path / "text.txt"), **shape), tmp_path / "language")
+    start = {"init": str(tmp_path / "language"), "tokenizer": f"hf:{tmp_path / 'language'}"}
+    with pytest.warns(StartWarning, match="earlier tokens only, here every token"):
+        train(config_of(**start), tmp_path / "run")
+    started = json.loads((tmp_path / "run" / "run.json").read_text())["started_from"]
+    assert "new: head.weight, head.bias" in started
+
+
+def test_a_context_longer_than_the_table_of_positions_is_refused(config_of):
+    with pytest.raises(UserError, match=r"context=24.*max_tokens=20"):
+        prepared(config_of(position="learned", max_tokens=20)).build()
+
+
+def test_samples_are_written_beside_the_scores(run):
+    files = evaluate_run(run)["files"]
+    lines = Path(files[0]).read_text().splitlines()
+    assert len(lines) == 20
+    text, truth, answer = lines[0].split("\t")
+    assert truth in KINDS and " not " in text and answer.endswith("%)")
 
 
 def test_frozen_layers_keep_the_weights_they_start_from(run, config_of, tmp_path):

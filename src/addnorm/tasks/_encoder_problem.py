@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,13 @@ from torch import Tensor, nn
 
 from addnorm.config import RunConfig
 from addnorm.data.records import Splits
+from addnorm.files import write_atomically
 from addnorm.tasks._encoder_reader import EncoderReader, Inputs, encoded
 from addnorm.tasks._encoder_texts import EVALUATION_TOKENS, LengthBatches
 from addnorm.tasks._task import Problem, Score, Split, evaluating
+
+SAMPLES = 20
+"""Test items that a report shows."""
 
 
 class EncoderProblem(Problem):
@@ -94,6 +101,18 @@ class EncoderProblem(Problem):
             "cut_items": int((self.train.lengths >= self.config.context).sum()),
             "notes": list(self.splits.notes),
         }
+
+    def report(self, model: nn.Module, folder: Path) -> list[Path]:
+        """samples.tsv: text, truth and answer of some test items."""
+        records = _some(self.splits.test, self._numbers("test", SAMPLES))
+        found = self.outputs(model, _inputs(self.encoder, records, self.config.context))
+        table = io.StringIO()
+        writer = csv.writer(table, dialect="excel-tab", lineterminator="\n")
+        for record, output in zip(records, found, strict=True):
+            truth = getattr(record, "label", getattr(record, "score", None))
+            writer.writerow((*self.encoder.task.texts(record), truth, self.targets_.answer(output).text))
+        write_atomically(folder / "samples.tsv", table.getvalue())
+        return [folder / "samples.tsv"]
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """What a model gives out for all items of a split, in their order."""

@@ -127,8 +127,13 @@ class EncoderReader(Reader):
         """An encoder with a head, with fresh weights.
 
         Raises:
-            UserError: more layers are frozen than there are.
+            UserError: more layers are frozen than there are, or the context is longer than the table of positions.
         """
+        if config.position == "learned" and config.context > config.max_tokens:
+            raise UserError(
+                f"context={config.context}, but the model has places for max_tokens={config.max_tokens}; "
+                "give a smaller context: longer texts are cut."
+            )
         if self.task.frozen > config.num_layers:
             raise UserError(f"frozen={self.task.frozen}, but num_layers={config.num_layers}; freeze that many or less.")
         fresh = config.init in ("xavier", "normal")

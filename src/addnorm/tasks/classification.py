@@ -59,7 +59,7 @@ class Classification(EncoderTask):
         "warm_up": 0.1,
         "schedule": "linear",
         "weight_decay": 0.01,
-        "evaluations": 5,
+        "evaluations": 3,
         "evaluation_tokens": 8192,
         "signals": 2,
     }
@@ -68,6 +68,14 @@ class Classification(EncoderTask):
         "data": "vader-source",
         "tokenizer": "bpe:2000",
         "layers": (2, 8),
+        "d_model": 48,
+        "context": 64,
+        "batch_size": 16,
+        "steps": (120,),
+        "learning_rates": (3e-3,),
+        "warm_up": 0.2,
+        "seeds": 2,
+        "score_items": 300,
     }
 
     @property

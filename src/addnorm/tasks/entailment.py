@@ -77,7 +77,7 @@ class Entailment(EncoderTask):
         "warm_up": 0.1,
         "schedule": "linear",
         "weight_decay": 0.01,
-        "evaluations": 5,
+        "evaluations": 3,
         "evaluation_tokens": 8192,
         "signals": 2,
     }
@@ -86,6 +86,14 @@ class Entailment(EncoderTask):
         "data": "paraphrase",
         "tokenizer": "bpe:2000",
         "layers": (2, 8),
+        "d_model": 48,
+        "context": 160,
+        "batch_size": 8,
+        "steps": (120,),
+        "learning_rates": (3e-3,),
+        "warm_up": 0.2,
+        "seeds": 2,
+        "score_items": 300,
     }
 
     def __post_init__(self) -> None:
