@@ -1,0 +1,120 @@
+"""Documents of any number, one after the other: from text files, JSON lines, or a streamed `datasets` data set.
+
+Only one document is in memory at a time. Each says where reading may go on behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from addnorm.data import streamed_dataset
+from addnorm.data.faults import Faults
+from addnorm.data.file_lines import json_lines, text_blocks
+from addnorm.data.pieces import Piece, Place
+from addnorm.errors import UserError
+
+TEXT, JSON_LINES = (".txt", ".txt.gz"), (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+SPLITS = ("train", "validation", "test")
+_NAMED = re.compile(r"(?:^|,)(train|validation|test)=")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A file, or a split of a data set.
+
+    Args:
+        name: its path, or the split's.
+        split: where its documents belong; None where the hash of each decides.
+        size: bytes of the file.
+        changed: when it was last written, in nanoseconds.
+    """
+
+    name: str
+    split: str | None = None
+    size: int = 0
+    changed: int = 0
+
+
+def parts(source: str) -> list[Part]:
+    """What a source is made of, in the order in which it is read.
+
+    Args:
+        source: a file (text, or JSON lines by its ending; both also .gz), a folder of such files,
+            "train=A,validation=B,test=C" of files or folders, or "hf:NAME[:CONFIG][:COLUMN]".
+
+    Raises:
+        UserError: it does not exist, holds nothing to read, or is not understood.
+    """
+    if source.startswith("hf:"):
+        return [Part(name=name, split=split) for name, split in streamed_dataset.splits(source)]
+    pieces = _NAMED.split(source)
+    if len(pieces) == 1:
+        return [_part(path, None) for path in _files(source)]
+    named = dict(zip(pieces[1::2], pieces[2::2], strict=True))
+    if pieces[0] or "train" not in named or len(named) < len(pieces) // 2:
+        raise UserError(f"'{source}' is not understood; use train=A,validation=B,test=C, of which train is needed.")
+    whole = len(named) == len(SPLITS)
+    found = [(path, split) for split in SPLITS if split in named for path in _files(named[split])]
+    return [_part(path, split if whole or split != "train" else None) for path, split in found]
+
+
+def held_out(source: str, found: Sequence[Part]) -> tuple[str, ...]:
+    """The splits that must be held out of the training documents."""
+    given = {part.split for part in found}
+    return tuple(split for split in SPLITS[1:] if split not in given)
+
+
+def read(source: str, found: Sequence[Part], field: str, faults: Faults, place: Place) -> Iterator[Piece]:
+    """The documents behind a place.
+
+    Args:
+        source: as the user named it.
+        found: its parts.
+        field: of a JSON record, the text's.
+        faults: takes in records that cannot be read.
+        place: where to begin.
+
+    Raises:
+        UserError: a file or a record cannot be read.
+    """
+    for number in range(place.part, len(found)):
+        part = found[number]
+        start = place if number == place.part else Place(part=number)
+        if source.startswith("hf:"):
+            yield from streamed_dataset.rows(source, part.name, part.split, faults, start)
+        elif part.name.endswith(JSON_LINES):
+            yield from json_lines(part.name, part.split, field, faults, start)
+        else:
+            yield from text_blocks(part.name, part.split, faults, start)
+
+
+def plan(found: Sequence[Part]) -> list[dict[str, Any]]:
+    """The parts as plain data: what must be the same when a build is resumed."""
+    return [{"name": part.name, "split": part.split, "size": part.size, "changed": part.changed} for part in found]
+
+
+def _part(path: Path, split: str | None) -> Part:
+    about = path.stat()
+    return Part(name=str(path), split=split, size=about.st_size, changed=about.st_mtime_ns)
+
+
+def _files(name: str) -> list[Path]:
+    path = Path(name).expanduser()
+    try:
+        if path.is_file():
+            return [path]
+        exists, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name!r} cannot be read ({error}); use a file or a folder.") from None
+    endings = ", ".join((*TEXT, *JSON_LINES))
+    if not name or not exists or not is_folder:
+        what = "does not exist" if name and not exists else "is no file and no folder"
+        raise UserError(f"'{name}' {what}; use a file, a folder of files {endings}, or hf:NAME.")
+    found = sorted(file for file in path.rglob("*") if file.name.endswith((*TEXT, *JSON_LINES)) and file.is_file())
+    if not found:
+        raise UserError(f"{path} has no files {endings}; rename them, or name one file.")
+    return found
