@@ -140,7 +140,7 @@ def test_bytes_survive_as_numbers():
     [
         ("video-prediction(given=0)", "given=0"),
         ("video-prediction(head=moton)", "did you mean 'motion'"),
-        ("video-prediction(training=mix)", "did you mean 'mixed'"),
+        ("video-prediction(training=mix)", "Allowed: next-frame, scheduled, unrolled"),
         ("video-prediction(size=1.5)", "size=1.5"),
         ("video-prediction(frames=3)", "frames"),
     ],

@@ -38,13 +38,20 @@ class Nearness:
 
 def nearness(predicted: Float[Tensor, "*n channels height width"], true: Tensor) -> Nearness:
     """All three, each the mean over frames."""
+    return mean_of([each_frame(predicted, true)])
+
+
+def each_frame(predicted: Float[Tensor, "*n channels height width"], true: Tensor) -> Float[Tensor, "3 frames"]:
+    """All three of every frame."""
     predicted, true = (frames.flatten(0, -4).double() for frames in (predicted, true))
     errors = squared_errors(predicted, true)
-    return Nearness(
-        mse=float(errors.mean()),
-        psnr=float(decibels(errors).mean()),
-        ssim=float(similarities(predicted, true).mean()),
-    )
+    return torch.stack([errors, decibels(errors), similarities(predicted, true)])
+
+
+def mean_of(parts: list[Float[Tensor, "3 frames"]]) -> Nearness:
+    """The mean over the frames of all parts."""
+    mse, psnr, ssim = torch.cat(parts, dim=1).mean(1).tolist()
+    return Nearness(mse=mse, psnr=psnr, ssim=ssim)
 
 
 def squared_errors(predicted: Float[Tensor, "n channels height width"], true: Tensor) -> Float[Tensor, "n"]:

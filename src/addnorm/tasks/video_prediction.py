@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,7 +21,7 @@ from addnorm.models.video import HEADS, VideoTransformer
 from addnorm.tasks._task import Problem, Reader, Score, Split, Task, check_shape, evaluating
 from addnorm.tasks._video_pictures import write_animation, write_strip
 from addnorm.tasks._video_reader import VideoKind, VideoReader, bytes_of, numbers
-from addnorm.tasks._video_scores import WINDOW, Nearness, nearness, score_rows
+from addnorm.tasks._video_scores import WINDOW, Nearness, each_frame, mean_of, score_rows
 
 SMALL = "moving-digits-small"
 """One digit in frames of 32 x 32 pixels: for runs of seconds."""
@@ -52,7 +53,8 @@ class VideoPredictionProblem(Problem):
         super().__init__(config, reader)
         self.task, self.splits = task, splits
         self.tokens_of_clip = frames * reader.model_shape(config).patches
-        self._validation = self._clips(splits.validation, max(config.evaluation_tokens // self.tokens_of_clip, 1))
+        asked = max(config.evaluation_tokens // self.tokens_of_clip, 1)
+        self._validation = self._stacked(splits.validation, range(min(asked, len(splits.validation))))
         self._mean = self._mean_frame()
         self.loss_unit = self.chance_loss
 
@@ -106,25 +108,31 @@ class VideoPredictionProblem(Problem):
 
         Beside them stand those of the last true frame, copied; the mean frame's error is in the note.
         """
-        clips = self._clips(getattr(self.splits, split), limit)
-        given, to_come = clips[:, : self.task.given], clips[:, self.task.given :]
-        ahead = to_come.shape[1]
-        nexts, continued = self._predicted(model, clips)
-        note = f"mean frame: MSE {nearness(self._mean.expand_as(to_come), to_come).mse:.4f}" if baselines else ""
-        copied = nearness(clips[:, self.task.given - 1 : -1], to_come) if baselines else None
-        frozen = nearness(given[:, -1:].expand_as(to_come), to_come) if baselines else None
+        found: dict[str, list[Tensor]] = defaultdict(list)
+        for clips, nexts, continued in self._predictions(model, split, limit):
+            to_come = clips[:, self.task.given :]
+            found["next"].append(each_frame(nexts, to_come))
+            found["continued"].append(each_frame(continued, to_come))
+            if baselines:
+                last = clips[:, self.task.given - 1 : -1]
+                found["copied"].append(each_frame(last, to_come))
+                found["frozen"].append(each_frame(last[:, :1].expand_as(to_come), to_come))
+                found["mean"].append(each_frame(self._mean.expand_as(to_come), to_come))
+        near = {name: mean_of(parts) for name, parts in found.items()}
+        note = f"mean frame: MSE {near['mean'].mse:.4f}" if baselines else ""
+        ahead = f", {self.task.predicted} frames ahead"
         return [
-            *score_rows(nearness(nexts, to_come), copied, "", "last frame copied", note),
-            *score_rows(
-                nearness(continued, to_come), frozen, f", {ahead} frames ahead", "last given frame copied", note
-            ),
+            *score_rows(near["next"], near.get("copied"), "", "last frame copied", note),
+            *score_rows(near["continued"], near.get("frozen"), ahead, "last given frame copied", note),
         ]
 
     def by_frame(self, model: nn.Module, split: Split = "test", limit: int | None = None) -> list[Nearness]:
         """How near each frame to come is to its prediction from the given ones, the first of them first."""
-        clips = self._clips(getattr(self.splits, split), limit)
-        _, continued = self._predicted(model, clips)
-        return [nearness(continued[:, t], clips[:, self.task.given + t]) for t in range(continued.shape[1])]
+        found: list[list[Tensor]] = [[] for _ in range(self.task.predicted)]
+        for clips, _, continued in self._predictions(model, split, limit):
+            for t, parts in enumerate(found):
+                parts.append(each_frame(continued[:, t], clips[:, self.task.given + t]))
+        return [mean_of(parts) for parts in found]
 
     def facts(self) -> dict[str, Any]:
         """Where the videos are from, how many, how large."""
@@ -136,8 +144,7 @@ class VideoPredictionProblem(Problem):
 
     def report(self, model: nn.Module, folder: Path) -> list[Path]:
         """Strips and animations of the first test clips: above what came, below what was predicted."""
-        clips = self._clips(self.splits.test, SHOWN)
-        _, continued = self._predicted(model, clips)
+        clips, _, continued = next(self._predictions(model, "test", SHOWN))
         written = []
         for i, (clip, predicted) in enumerate(zip(clips, continued, strict=True)):
             true, ours = bytes_of(clip), bytes_of(torch.cat([clip[: self.task.given], predicted]))
@@ -153,19 +160,22 @@ class VideoPredictionProblem(Problem):
             return 0.5
         return step / (self.config.steps or -(-self.config.tokens // self.tokens_per_step))
 
-    def _predicted(self, model: nn.Module, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """The frames to come: each from all true ones before it, and all from the given ones; from 0 to 1."""
-        assert isinstance(model, VideoTransformer)
-        given, ahead = self.task.given, clips.shape[1] - self.task.given
-        with evaluating(model):
-            parts = clips.split(EVALUATION_CLIPS)
-            nexts = torch.cat([model(part[:, :-1])[:, given - 1 :] for part in parts])
-            continued = torch.cat([model.continued(part[:, :given], ahead) for part in parts])
-        return nexts.clamp(0, 1), continued.clamp(0, 1)
+    def _predictions(
+        self, model: nn.Module, split: Split, limit: int | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Clips; their frames to come, each from all true ones before it; the same from the given ones alone.
 
-    def _clips(self, clips: Clips, limit: int | None) -> Tensor:
-        """The first ones."""
-        return self._stacked(clips, range(len(clips) if limit is None else min(limit, len(clips))))
+        A few clips at a time: a thousand would take gigabytes.
+        """
+        assert isinstance(model, VideoTransformer)
+        clips, given = getattr(self.splits, split), self.task.given
+        count = len(clips) if limit is None else min(limit, len(clips))
+        for first in range(0, count, EVALUATION_CLIPS):
+            part = self._stacked(clips, range(first, min(first + EVALUATION_CLIPS, count)))
+            with evaluating(model):
+                nexts = model(part[:, :-1])[:, given - 1 :]
+                continued = model.continued(part[:, :given], self.task.predicted)
+            yield part, nexts.clamp(0, 1), continued.clamp(0, 1)
 
     def _stacked(self, clips: Clips, chosen: Any) -> Tensor:
         return numbers(np.stack([clips.clip(index) for index in chosen]))
