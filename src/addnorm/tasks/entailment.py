@@ -54,7 +54,8 @@ class Entailment(EncoderTask):
         target: what is learned: a `label`, or a `score` by regression.
         first: column of the first texts in a table, by name or by number from 1; "" = the usual names.
         second: column of the second texts, in the same way.
-        answer: column of the labels or scores, in the same way.
+        label: column of the labels, in the same way.
+        score: column of the scores, in the same way.
 
     Raises:
         UserError: a value is not allowed.
@@ -64,7 +65,8 @@ class Entailment(EncoderTask):
     target: Literal["label", "score"] = "label"
     first: str | int = ""
     second: str | int = ""
-    answer: str | int = ""
+    label: str | int = ""
+    score: str | int = ""
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "data": "paraphrase",
@@ -137,12 +139,12 @@ class Entailment(EncoderTask):
         return EntailmentProblem(config, reader, splits)
 
     def _splits(self, source: str) -> Splits[Any]:
-        first, second, answer = str(self.first), str(self.second), str(self.answer)
+        first, second = str(self.first), str(self.second)
         if self.target == "label":
-            return sentence_pairs.load(source, first=first, second=second, label=answer)
+            return sentence_pairs.load(source, first=first, second=second, label=str(self.label))
         if source in sentence_pairs.NAMED:
             raise UserError(f"'{source}' has labels and no scores; leave target=label, or name data with scores.")
-        return sentence_pairs.load_scores(source, first=first, second=second, score=answer)
+        return sentence_pairs.load_scores(source, first=first, second=second, score=str(self.score))
 
     def _targets(self, splits: Splits[Any]) -> Targets:
         if self.target == "label":
