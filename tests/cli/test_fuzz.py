@@ -25,16 +25,19 @@ from addnorm.cli import (
     reproduce,
     schemes,
     tasks,
+    tokenize,
     train,
 )
 from addnorm.cli.flags import flags_of
 from addnorm.config import RunConfig
+from addnorm.data.tokenizing import TokenizeConfig
 from addnorm.studies.spec import CompareConfig
 from command_line import apart, here
 
 PARTS = {
     "compare": (CompareConfig, compare.CompareOptions),
     "train": (RunConfig, train.TrainOptions),
+    "tokenize": (TokenizeConfig, tokenize.TokenizeOptions),
     "lr-range": (RunConfig, lr_range.LrRangeOptions),
     "generate": (generate.GenerateOptions,),
     "evaluate": (evaluate.EvaluateOptions,),
@@ -151,7 +154,7 @@ def words_for(command: str) -> st.SearchStrategy[list[str]]:
         value.map(lambda word: [word]),
         st.tuples(flag, value).map(lambda pair: ["=".join(pair)]),
     )
-    places = [["runs/a", "Once"]] if command == "generate" else [[]]
+    places = {"generate": [["runs/a", "Once"]], "tokenize": [["a.txt"]]}.get(command, [[]])
     right = st.lists(st.sampled_from(flags).flatmap(fitting), max_size=4).map(lambda pieces: [*pieces, *places])
     return (right | st.lists(anything, max_size=5)).map(lambda pieces: [word for piece in pieces for word in piece])
 
@@ -173,6 +176,7 @@ def recorded(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare, "_compare", _recorder(reached, compare._compare))
         patch.setattr(train, "_train", _recorder(reached, train._train))
+        patch.setattr(tokenize, "_tokenize", _recorder(reached, tokenize._tokenize))
         patch.setattr(lr_range, "_lr_range", _recorder(reached, lr_range._lr_range))
         patch.setattr(generate, "_generate", _recorder(reached, generate._generate))
         patch.setattr(evaluate, "_evaluate", _recorder(reached, evaluate._evaluate))

@@ -12,6 +12,7 @@ from addnorm import __version__
 COMMANDS = {
     "compare": "train schemes side by side from identical sublayers on identical batches",
     "train": "train one model; resumable",
+    "tokenize": "write a text of any size as tokens, to be trained on in constant memory",
     "lr-range": "find a learning rate: one short run at rising rates",
     "evaluate": "a trained model by its field's own metrics, each beside a trivial answer",
     "predict": "what a trained model answers to an input of yours",

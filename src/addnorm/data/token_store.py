@@ -42,6 +42,15 @@ def is_store(path: str | Path) -> bool:
         return False
 
 
+def tokenizer_of(path: str | Path) -> str:
+    """What a store's tokenizer is called, as `--tokenizer` names it; no shard is read.
+
+    Raises:
+        UserError: the index is missing or damaged.
+    """
+    return _index(Path(path).expanduser())["tokenizer"]
+
+
 def shard_name(split: str, number: int) -> str:
     """The file of a shard.
 

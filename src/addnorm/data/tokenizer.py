@@ -205,7 +205,16 @@ def load(path: Path) -> Tokenizer:
 
 def bytes_per_token(tokenizer: Tokenizer, text: str) -> float:
     """UTF-8 bytes of a text for each of its tokens; 1 for bytes."""
-    return len(_utf8(text)) / len(tokenizer.encode(text))
+    return bytes_in(text) / len(tokenizer.encode(text))
+
+
+def bytes_in(text: str) -> int:
+    """UTF-8 bytes of a text.
+
+    >>> bytes_in("naïve")
+    6
+    """
+    return len(_utf8(text))
 
 
 def bits_per_byte(nats_per_token: float, bytes_per_token: float) -> float:

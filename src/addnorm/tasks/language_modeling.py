@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from addnorm import schemes
 from addnorm.config import RunConfig
 from addnorm.data import sources, tokenizer
-from addnorm.data.batches import TokenStream, unigram_entropy
+from addnorm.data.batches import TokenStream, counted_entropy
+from addnorm.data.epochs import WindowStream
 from addnorm.data.ngram import KneserNey
 from addnorm.data.text import TextSplits, joined
+from addnorm.data.token_store import TokenStore, is_store
 from addnorm.data.tokenizer import Tokenizer, bits_per_byte
 from addnorm.errors import UserError
 from addnorm.models.decoder import Transformer
@@ -38,6 +40,8 @@ PREDICTED_TOKENS = 200
 NGRAM_ORDER = 5
 NGRAM_TOKENS = 20_000_000
 """Training tokens that the n-gram model counts, at most: about 2 GB while it counts."""
+HELD_OUT_TOKENS = 2_000_000
+"""Of a token store's held-out split, as many are read at most, in slices spread over it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,17 +49,18 @@ class Corpus:
     """A text in tokens, ready to be cut into batches."""
 
     tokenizer: Tokenizer
-    train: TokenStream
+    train: TokenStream | WindowStream
     validation: TokenStream
     test: TokenStream
-    texts: Mapping[str, str]
-    """The held-out splits' texts."""
-    bytes_per_token: float
+    counts: Int[np.ndarray, "vocab_size"]
+    """How often each token comes in the training split."""
+    bytes_per_token: Mapping[str, float]
+    """Of the held-out splits."""
     fingerprint: str
 
-    def held_out(self, split: Split) -> tuple[TokenStream, str]:
-        """A held-out split in tokens and as text."""
-        return (self.validation if split == "validation" else self.test), self.texts[split]
+    def held_out(self, split: Split) -> TokenStream:
+        """A held-out split."""
+        return self.validation if split == "validation" else self.test
 
 
 class TextReader(Reader):
@@ -100,11 +105,11 @@ class LanguageModelingProblem(Problem):
         self.corpus = corpus
         self.tokenizer = corpus.tokenizer
         self.vocab_size = corpus.tokenizer.vocab_size
-        self.bytes_per_token = corpus.bytes_per_token
+        self.bytes_per_token = corpus.bytes_per_token["validation"]
         corpus.train.check_length(config.context)
         self._validation = self._evaluation_batches(corpus.validation, config.evaluation_tokens)
         targets = np.concatenate([batch.numpy().ravel() for _, batch in self._validation])
-        self.unigram_entropy = unigram_entropy(corpus.train.tokens, targets, self.vocab_size)
+        self.unigram_entropy = counted_entropy(corpus.counts, targets)
 
     @property
     def fingerprint(self) -> str:
@@ -142,11 +147,11 @@ class LanguageModelingProblem(Problem):
             limit: sequences of the context's length at most; None = the whole split.
             baselines: also those of a Kneser-Ney 5-gram model of the training text.
         """
-        stream, text = self.corpus.held_out(split)
+        stream = self.corpus.held_out(split)
         most = limit * max(1, self.config.context // 2) if limit else None
         loss, places = self._loss_with_context(model, stream, most)
         other = self._ngram_loss(stream, places) if baselines else None
-        per_byte = tokenizer.bytes_per_token(self.tokenizer, text)
+        per_byte = self.corpus.bytes_per_token[split]
         note = f"each token with {self.config.context // 2} to {self.config.context} tokens before it"
         name = "Kneser-Ney 5-gram" if baselines else ""
         return [
@@ -206,13 +211,16 @@ class LanguageModeling(Task):
     """Language modeling: predict the next token of a text."""
 
     def prepare(self, config: RunConfig, reader: Reader | None = None) -> LanguageModelingProblem:
-        """The text loaded and its tokenizer built, or an earlier run's taken.
+        """The text loaded and its tokenizer built, or an earlier run's taken; a token store opened.
 
         Raises:
-            UserError: the text is missing, no text, or shorter than one sequence.
+            UserError: the text is missing, no text, or shorter than one sequence; the store is damaged, or was made
+                with another tokenizer.
         """
         assert reader is None or isinstance(reader, TextReader)
         kept = None if reader is None else reader.tokenizer
+        if is_store(config.data):
+            return LanguageModelingProblem(config, _stored(config, kept))
         return LanguageModelingProblem(config, _corpus(sources.load(config.data), config.tokenizer, kept))
 
     def reader(self, folder: Path) -> TextReader:
@@ -228,16 +236,34 @@ class LanguageModeling(Task):
 def _corpus(splits: TextSplits, tokenizer_name: str, kept: Tokenizer | None = None) -> Corpus:
     """The tokens of a text; kept, for the runs of a comparison that follow each other in one process."""
     tokens = kept or tokenizer.build(tokenizer_name, (document.text for document in splits.train))
-    validation, test = joined(splits.validation), joined(splits.test)
+    texts = {"training": joined(splits.train), "validation": joined(splits.validation), "test": joined(splits.test)}
+    streams = {name: _stream(tokens, text, name) for name, text in texts.items()}
     identity = json.dumps([splits.fingerprint(), tokens.fingerprint()])
     return Corpus(
         tokenizer=tokens,
-        train=_stream(tokens, joined(splits.train), "training"),
-        validation=_stream(tokens, validation, "validation"),
-        test=_stream(tokens, test, "test"),
-        texts={"validation": validation, "test": test},
-        bytes_per_token=tokenizer.bytes_per_token(tokens, validation),
+        train=streams["training"],
+        validation=streams["validation"],
+        test=streams["test"],
+        counts=np.bincount(streams["training"].tokens, minlength=tokens.vocab_size),
+        bytes_per_token={name: tokenizer.bytes_in(texts[name]) / len(streams[name]) for name in ("validation", "test")},
         fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
+    )
+
+
+def _stored(config: RunConfig, kept: Tokenizer | None) -> Corpus:
+    """The tokens of a store: the training split mapped, of the others a part that fits in memory."""
+    store = TokenStore(config.data)
+    store.check_tokenizer(config.tokenizer, kept)
+    held_out = {
+        name: TokenStream(store.splits[name].sample(HELD_OUT_TOKENS), name=name) for name in ("validation", "test")
+    }
+    return Corpus(
+        tokenizer=store.tokenizer,
+        train=WindowStream(store.splits["train"]),
+        **held_out,
+        counts=store.unigrams(),
+        bytes_per_token={name: store.bytes_per_token(name) for name in held_out},
+        fingerprint=store.fingerprint,
     )
 
 
