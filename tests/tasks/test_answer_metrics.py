@@ -60,6 +60,7 @@ def test_exact_match_and_f1_are_those_of_squad(answer, gold, exact, f1):
         ("北京", ["北京大学"], 0, 2 / 3),  # 2 of 2, 2 of 4
         ("大学北京", ["北京大学"], 0, 1 / 2),  # the longest common run, not the bag
         ("1998年", ["1998年5月"], 0, 2 / 3),  # a number is one item: 2 of 2, 2 of 4
+        ("3.5米", ["3.5公里"], 0, 0.4),  # 3.5 is one item: 1 of 2, 1 of 3
         ("上海", ["北京", "上海市"], 0, 0.8),
         ("NBA 球员", ["nba球员"], 0, 1),  # exact match keeps the space, F1 does not see it
     ],

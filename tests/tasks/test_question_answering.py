@@ -21,7 +21,7 @@ from addnorm.training.run import load_run, train
 
 SHAPE = {"d_model": 32, "num_heads": 4, "num_layers": 2, "init": "xavier", "tokenizer": "byte", "context": 64}
 QUICK = {"batch_size": 16, "learning_rate": 5e-3, "evaluations": 2, "signals": 1, "score_items": 20}
-SCHEMES = ["post-norm", "deep-norm", "mhc", "attention-residuals", "admin", "by-layer(first=post-norm)"]
+SCHEMES = ["post-norm", "deep-norm", "mhc", "attention-residuals", "admin(growth=profile)", "by-layer(first=post-norm)"]
 
 
 def squad_file(path: Path, contexts: int, *, share_without: float = 0.0) -> Path:
@@ -226,3 +226,10 @@ def test_a_question_without_its_context_is_refused(numbers):
         problem.reader.predict(problem.build(), "number?", problem.config)
     with pytest.raises(UserError, match="the context is empty"):
         problem.reader.predict(problem.build(), "number?", problem.config, " ")
+
+
+def test_fresh_weights_are_never_frozen_and_no_more_layers_than_there_are(numbers):
+    fresh = problem_of(numbers, "question-answering(frozen=1)").build()
+    assert all(parameter.requires_grad for parameter in fresh.parameters())
+    with pytest.raises(UserError, match="frozen=3, but num_layers=2"):
+        problem_of(numbers, "question-answering(frozen=3)").build()

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _LETTER = re.compile(r"[^\W\d_]")
+_PIECE = re.compile(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+(?:[.,'][^\W\u4e00-\u9fff]+)*|[^\w\s]")
 _PUNCTUATION = frozenset(string.punctuation)
-_CHINESE_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》…·、「」（）－～『』")
+_CHINESE_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 """What CMRC 2018 leaves out; other marks, such as an ASCII comma, count as characters there."""
 
 
@@ -104,8 +105,8 @@ def _f1(common: int, ours: int, theirs: int) -> float:
 
 
 def _characters(text: str) -> list[str]:
-    """Han characters and other marks one by one, words of other scripts as one."""
-    return re.findall(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+|[^\w\s]", chinese_normalised(text))
+    """Han characters and other marks one by one; words of other scripts, and numbers such as 3.5, as one."""
+    return _PIECE.findall(chinese_normalised(text))
 
 
 def _longest_common_run(one: Sequence[str], other: Sequence[str]) -> int:

@@ -221,7 +221,14 @@ class QuestionAnswering(Task):
         "schemes": ("pre-norm", "post-norm", "attention-residuals"),
         "data": "cloze",
         "tokenizer": "hf:minilm",
-        "layers": (2, 8),
+        "context": 384,
+        "batch_size": 16,
+        "layers": (2, 6),
+        "steps": (100,),
+        "warm_up": 0.3,
+        "seeds": 2,
+        "evaluation_tokens": 16_384,
+        "score_items": 200,
     }
 
     def __post_init__(self) -> None:
