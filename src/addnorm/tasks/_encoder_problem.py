@@ -19,7 +19,7 @@ from addnorm.config import RunConfig
 from addnorm.data.records import Splits
 from addnorm.files import write_atomically
 from addnorm.tasks._encoder_reader import EncoderReader, Inputs, encoded
-from addnorm.tasks._encoder_texts import EVALUATION_TOKENS, LengthBatches
+from addnorm.tasks._encoder_texts import LengthBatches, by_length
 from addnorm.tasks._task import Problem, Score, Split, evaluating
 
 SAMPLES = 20
@@ -118,7 +118,7 @@ class EncoderProblem(Problem):
         """What a model gives out for all items of a split, in their order."""
         found = torch.zeros(len(inputs), self.targets_.outputs)
         with evaluating(model):
-            for numbers in _by_length(inputs):
+            for numbers in by_length(inputs.lengths * len(inputs.rows)):
                 found[numbers] = self.encoder.outputs(model, inputs.batch(numbers)).float()
         return found
 
@@ -138,16 +138,6 @@ class EncoderProblem(Problem):
 
 def _some(records: Sequence[Any], numbers: np.ndarray) -> tuple[Any, ...]:
     return tuple(records[number] for number in numbers)
-
-
-def _by_length(inputs: Inputs) -> list[np.ndarray]:
-    """All items, the longest first, in batches of `EVALUATION_TOKENS` at most."""
-    order, found = np.argsort(-inputs.lengths, kind="stable"), []
-    while len(order):
-        size = max(1, EVALUATION_TOKENS // (len(inputs.rows) * int(inputs.lengths[order[0]])))
-        found.append(order[:size])
-        order = order[size:]
-    return found
 
 
 def _score(name: str, value: float, measured: Mapping[str, Mapping[str, float]]) -> Score:

@@ -139,11 +139,7 @@ class TokenRows:
 
     def by_length(self, numbers: np.ndarray, tokens: int = EVALUATION_TOKENS) -> Iterator[np.ndarray]:
         """These rows, the longest first, in batches of so many tokens at most."""
-        order = numbers[np.argsort(-self.lengths[numbers], kind="stable")]
-        while len(order):
-            size = max(1, tokens // int(self.lengths[order[0]]))
-            yield order[:size]
-            order = order[size:]
+        return (numbers[places] for places in by_length(self.lengths[numbers], tokens))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,3 +185,16 @@ class LengthBatches:
         first = int(draws[-1] % np.uint64(rows - len(self) * size + 1))  # the rows left out are not always the longest
         batches = within[first : first + len(self) * size].reshape(len(self), size)
         return batches[np.argsort(draws[2 * rows : 2 * rows + len(self)], kind="stable")]
+
+
+def by_length(lengths: Int[np.ndarray, "rows"], tokens: int = EVALUATION_TOKENS) -> Iterator[np.ndarray]:
+    """The places of all rows, the longest first, in batches of so many tokens at most, padding included.
+
+    >>> [batch.tolist() for batch in by_length(np.array([3, 9, 4]), tokens=8)]
+    [[1], [2, 0]]
+    """
+    order = np.argsort(-lengths, kind="stable")
+    while len(order):
+        size = max(1, tokens // int(lengths[order[0]]))
+        yield order[:size]
+        order = order[size:]

@@ -74,7 +74,7 @@ class Classification(EncoderTask):
         "steps": (120,),
         "learning_rates": (3e-3,),
         "warm_up": 0.2,
-        "seeds": 2,
+        "seeds": 3,
         "score_items": 300,
     }
 
