@@ -190,7 +190,7 @@ class Translation(Task):
 
     beam: int = 4
     """Sequences that the search follows; 1 is greedy."""
-    length_penalty: float = 0.6
+    length_penalty: float = 1.0
     """Of the search: 0 ranks by probability alone, larger values favour longer translations."""
     encoder_layers: int = 0
     """Layers of the encoder; 0 = as many as the decoder's num_layers."""
@@ -219,12 +219,12 @@ class Translation(Task):
         "data": "bible",
         "tokenizer": "bpe:1000",
         "schemes": ("pre-norm", "post-norm", "mhc"),
-        "layers": (1, 4),
+        "layers": (1, 3),
         "d_model": 64,
         "num_heads": 4,
         "context": 128,
         "batch_size": 4,
-        "steps": 250,
+        "steps": 200,
         "seeds": 2,
     }
 
