@@ -65,7 +65,7 @@ class Sampler:
             labels: of the pictures.
             none: the label that stands for no class.
         """
-        z = start
+        z = clean = start
         for step in range(self.steps):
             times = torch.full((len(z),), 1 - step / self.steps, dtype=z.dtype)
             predicted = self.guided(model, z, times, labels, none)

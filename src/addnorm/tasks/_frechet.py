@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 WIDTH = 64
 """Features of a picture."""
-BATCH, SEEN, MOST_EPOCHS = 64, 200_000, 60
+BATCH, SEEN, MOST_EPOCHS = 64, 200_000, 25
 """Training pictures of a step, and of the whole training, repeats included."""
 RATE, MOMENTUM = 0.05, 0.9
 
@@ -99,9 +98,19 @@ def frechet(one: Float[Tensor, "items features"], other: Float[Tensor, "more fea
     return float((mean_1 - mean_2).square().sum() + cov_1.trace() + cov_2.trace() - 2 * shared)
 
 
-@lru_cache(maxsize=2)
+_judges: dict[str, Judge] = {}
+"""By the images' fingerprint; the runs of a comparison follow each other in one process."""
+
+
 def judge_of(splits: ImageSplits) -> Judge:
     """A classifier trained on the training split; kept for the next evaluation of the same images."""
+    identity = splits.fingerprint()
+    if identity not in _judges:
+        _judges[identity] = _trained(splits)
+    return _judges[identity]
+
+
+def _trained(splits: ImageSplits) -> Judge:
     model = SmallClassifier(splits.shape, len(splits.classes))
     with torch.enable_grad():
         _fit_(model, splits.train)

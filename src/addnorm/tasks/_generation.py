@@ -103,11 +103,10 @@ class GenerationProblem(Problem):
     """
 
     chance_name = "independent pixels"
-    reader: GenerationReader
 
     def __init__(self, config: RunConfig, reader: GenerationReader, splits: ImageSplits, samples: int) -> None:
         super().__init__(config, reader)
-        self.splits, self.samples = splits, samples
+        self.splits, self.samples, self._draw = splits, samples, reader.draw
         self.pixels = torch.from_numpy(splits.train.pixels.copy())
         self.labels = torch.from_numpy(splits.train.labels.copy())
         kept = max(config.evaluation_tokens // self.tokens_per_example, 1)
@@ -131,7 +130,7 @@ class GenerationProblem(Problem):
         classes = min(len(self.splits.classes), 10)
         labels = torch.arange(classes).repeat_interleave(10)
         with evaluating(model):
-            pictures = self.reader.draw(model, labels, generator_for(self.config.seed, "sheet"))
+            pictures = self._draw(model, labels, generator_for(self.config.seed, "sheet"))
         return _writer(pictures, "samples.png", columns=10)(folder)
 
     def sample_scores(self, model: nn.Module, real: Images, *, baselines: bool) -> list[Score]:
@@ -139,7 +138,7 @@ class GenerationProblem(Problem):
         judge, count = judge_of(self.splits), self.samples
         labels = torch.arange(count) % len(self.splits.classes)
         with evaluating(model):
-            drawn = self.reader.draw(model, labels, generator_for(self.config.seed, "samples"))
+            drawn = self._draw(model, labels, generator_for(self.config.seed, "samples"))
         truth = judge.features(torch.from_numpy(real.pixels.copy()))
         trivial = independent_samples(self.splits.train, labels, generator_for(0, "marginals")) if baselines else None
         floor = judge.distance_to(self._like(labels), truth)

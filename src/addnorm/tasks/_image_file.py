@@ -36,5 +36,6 @@ def read_image(path: Path, kind: ImageKind) -> UInt8[Tensor, "height width chann
     if pixels.shape[:2] == (kind.height, kind.width):
         return pixels
     planes = pixels.permute(2, 0, 1)[None].float()
-    sized = F.interpolate(planes, (kind.height, kind.width), mode="bilinear", antialias=True)
+    smaller = kind.height <= pixels.shape[0] and kind.width <= pixels.shape[1]
+    sized = F.interpolate(planes, (kind.height, kind.width), mode="area" if smaller else "bilinear")
     return sized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)

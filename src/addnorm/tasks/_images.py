@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,16 +86,23 @@ def as_kind(splits: ImageSplits, kind: ImageKind) -> ImageSplits:
     if unknown:
         raise UserError(f"class '{unknown[0]}' was not in the training data; known: {', '.join(kind.classes)}.")
     places = np.array([kind.classes.index(name) for name in came.classes], dtype=np.int64)
-    parts = {
-        name: Images(pixels=part.pixels, labels=places[part.labels])
-        for name, part in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
-    }
-    return replace(splits, classes=kind.classes, **parts)
+
+    def renumbered(part: Images) -> Images:
+        return Images(pixels=part.pixels, labels=places[part.labels])
+
+    return ImageSplits(
+        origin=splits.origin,
+        classes=kind.classes,
+        train=renumbered(splits.train),
+        validation=renumbered(splits.validation),
+        test=renumbered(splits.test),
+    )
 
 
 def numbers(pixels: np.ndarray | Tensor) -> Float[Tensor, "batch height width channels"]:
     """Bytes as numbers from -1 to 1: `pixel / 127.5 - 1`."""
-    return torch.as_tensor(np.array(pixels)).float() / 127.5 - 1
+    tensor = pixels if isinstance(pixels, Tensor) else torch.from_numpy(pixels.copy())
+    return tensor.float() / 127.5 - 1
 
 
 def pixels_of(values: Float[Tensor, "batch height width channels"]) -> UInt8[Tensor, "batch height width channels"]:
