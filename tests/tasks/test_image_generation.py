@@ -87,7 +87,7 @@ def test_scores_stand_beside_independent_pixels(trained):
     assert 0.5 < bits.baseline < 8
     assert math.isfinite(bits.value)
     distance, seen = problem.sample_scores(loaded.model, problem.splits.test, baselines=True)
-    assert 0 < distance.value and 0 < distance.baseline
+    assert distance.value > 0 and distance.baseline > 0
     assert "floor, 100 training images" in distance.note
     assert 0 <= seen.value <= 100
 

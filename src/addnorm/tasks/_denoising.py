@@ -17,7 +17,7 @@ from addnorm.models.ddim import Sampler
 from addnorm.models.diffusion import Conditioning, DiffusionTransformer
 from addnorm.models.noise import Noise
 from addnorm.tasks import _images
-from addnorm.tasks._generation import FEWEST, GenerationProblem, GenerationReader
+from addnorm.tasks._generation import FEWEST, GenerationProblem, GenerationReader, cut
 from addnorm.tasks._images import ImageKind
 from addnorm.tasks._marginals import independent_nats, variances
 from addnorm.tasks._task import Score, Split, evaluating
@@ -61,7 +61,7 @@ class DiffusionReader(GenerationReader):
         shape = asdict(config.model(len(self.kind.classes) + 1))
         return DiffusionTransformer(
             schemes.parse(config.scheme),
-            grid=self.kind.grid(self.choices.patch),
+            grid=cut(self.kind, self.choices.patch),
             conditioning=self.choices.conditioning,
             seed=config.seed,
             calibration="later",
@@ -87,7 +87,7 @@ class DiffusionProblem(GenerationProblem):
 
     def __init__(self, config: RunConfig, choices: Denoising, splits: ImageSplits, samples: int) -> None:
         kind = _images.kind_of(splits)
-        self.grid, self.choices = kind.grid(choices.patch), choices
+        self.grid, self.choices = cut(kind, choices.patch), choices
         super().__init__(config, DiffusionReader(kind, choices), splits, samples)
         self._validation = self._noised(
             _images.numbers(self.validation.pixels),

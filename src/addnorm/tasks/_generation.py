@@ -17,6 +17,7 @@ from addnorm.data.image_splits import Images, ImageSplits
 from addnorm.errors import UserError
 from addnorm.files import write_atomically
 from addnorm.layers.initialise import generator_for
+from addnorm.layers.patches import PatchGrid
 from addnorm.tasks import _images
 from addnorm.tasks._frechet import Judge, judge_of
 from addnorm.tasks._images import ImageKind
@@ -171,6 +172,11 @@ class GenerationProblem(Problem):
             own, places = order[self.labels[order] == label], (labels == label).nonzero().flatten()
             found[places] = own[torch.arange(len(places)) % len(own)]
         return self.pixels[found]
+
+
+def cut(kind: ImageKind, patch: int) -> PatchGrid:
+    """How images are cut; 0 for patches of a size that suits them."""
+    return kind.grid(patch, across=7 if min(kind.height, kind.width) >= 16 else 4)
 
 
 def _agreement(judge: Judge, pictures: Tensor, labels: Tensor) -> float:

@@ -42,9 +42,20 @@ class ImageKind:
     channels: int
     classes: tuple[str, ...]
 
-    def grid(self, patch: int) -> PatchGrid:
-        """How the images are cut."""
-        return PatchGrid(height=self.height, width=self.width, channels=self.channels, patch=patch)
+    def grid(self, patch: int, across: int) -> PatchGrid:
+        """How the images are cut.
+
+        Args:
+            patch: side of a patch; 0 for the largest that divides the images and leaves `across` or more to a side.
+            across: patches along the shorter side, if the images are that large.
+
+        >>> ImageKind(height=28, width=28, channels=1, classes=("a", "b")).grid(0, across=4).patch
+        7
+        """
+        shorter = min(self.height, self.width)
+        fitting = [side for side in range(1, shorter + 1) if self.height % side == self.width % side == 0]
+        chosen = max([side for side in fitting if side * across <= shorter], default=1)
+        return PatchGrid(height=self.height, width=self.width, channels=self.channels, patch=patch or chosen)
 
     def save(self, folder: Path) -> None:
         """Write it beside a run's weights."""

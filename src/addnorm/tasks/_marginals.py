@@ -12,8 +12,8 @@ from addnorm.data.image_splits import Images
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-ADDED = 0.03
-"""Added to each count of a level; on Fashion-MNIST 0.01 and 0.1 give a longer code."""
+ADDED = 0.1
+"""Added to each count of a level: 4.194 bits a pixel on Fashion-MNIST's validation images, 4.203 with 0.01."""
 
 
 def quantised(pixels: UInt8[Tensor, "*shape"], levels: int) -> Int[Tensor, "*shape"]:

@@ -16,7 +16,7 @@ from addnorm.models.patch_decoder import PatchDecoder, Within
 from addnorm.models.sampling import Sampling
 from addnorm.tasks import _images
 from addnorm.tasks._cross_entropy import cross_entropy
-from addnorm.tasks._generation import FEWEST, GenerationProblem, GenerationReader
+from addnorm.tasks._generation import FEWEST, GenerationProblem, GenerationReader, cut
 from addnorm.tasks._images import ImageKind
 from addnorm.tasks._marginals import independent_nats, pixels_of_levels, quantised
 from addnorm.tasks._task import Score, Split, evaluating
@@ -58,7 +58,7 @@ class PixelReader(GenerationReader):
         shape = asdict(config.model(self.choices.levels))
         return PatchDecoder(
             schemes.parse(config.scheme),
-            grid=self.kind.grid(self.choices.patch),
+            grid=cut(self.kind, self.choices.patch),
             classes=len(self.kind.classes),
             within=self.choices.within,
             seed=config.seed,
@@ -83,7 +83,7 @@ class PixelProblem(GenerationProblem):
 
     def __init__(self, config: RunConfig, choices: PixelDecoding, splits: ImageSplits, samples: int) -> None:
         kind = _images.kind_of(splits)
-        self.grid, self.choices = kind.grid(choices.patch), choices
+        self.grid, self.choices = cut(kind, choices.patch), choices
         super().__init__(config, PixelReader(kind, choices), splits, samples)
         self._chance = independent_nats(splits.train, self.validation, choices.levels)
 

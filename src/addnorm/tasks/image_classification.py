@@ -28,6 +28,8 @@ from addnorm.tasks._task import Prediction, Problem, Reader, Score, Split, Task,
 
 EVALUATION_BATCH = 256
 """Images of a forward in evaluation."""
+ACROSS = 4
+"""Patches along a side, at least, where the task does not say how large they are."""
 SHOWN = 3
 """Classes that a prediction names."""
 
@@ -48,7 +50,7 @@ class ImageReader(Reader):
         shape = asdict(config.model(len(self.kind.classes)))
         return VisionTransformer(
             schemes.parse(config.scheme),
-            grid=self.kind.grid(self.task.patch),
+            grid=self.kind.grid(self.task.patch, ACROSS),
             pooling=self.task.pooling,
             seed=config.seed,
             calibration="later",
@@ -86,7 +88,7 @@ class ImageClassificationProblem(Problem):
         kind = _images.kind_of(splits)
         super().__init__(config, ImageReader(task, kind))
         self.splits, self.kind = splits, kind
-        self.grid = kind.grid(task.patch)
+        self.grid = kind.grid(task.patch, ACROSS)
         self.augmentation = task.augmentation
         self.pixels, self.labels = torch.from_numpy(splits.train.pixels.copy()), _labels(splits.train)
         self.validation = _images.spread(splits.validation, max(config.evaluation_tokens // self.grid.tokens, 1))
@@ -150,7 +152,7 @@ class ImageClassification(Task):
     """Image classification: a picture's class, by a vision Transformer.
 
     Args:
-        patch: side of a patch, in pixels; must divide the images.
+        patch: side of a patch, in pixels; must divide the images. 0: as large as leaves four or more to a side.
         pooling: mean over the patches, or a class token (`class`).
         shift: pixels by which a training image is moved at most, at random; 0 leaves it. For few images, seen often.
         mirror: whether half of the training images are mirrored, at random; not for digits or letters.
@@ -160,7 +162,7 @@ class ImageClassification(Task):
         UserError: a value is not allowed.
     """
 
-    patch: int = 7
+    patch: int = 0
     pooling: Pooling = "mean"
     shift: int = 0
     mirror: bool = False
@@ -183,6 +185,10 @@ class ImageClassification(Task):
         "data": "digits",
         "position": "learned",
         "layers": (2, 8),
+        "batch_size": 16,
+        "steps": (250,),
+        "learning_rates": (2e-3,),
+        "warm_up": 0.2,
     }
 
     def __post_init__(self) -> None:
@@ -193,7 +199,7 @@ class ImageClassification(Task):
         for name in ("patch", "shift", "resize"):
             if not isinstance(getattr(self, name), int):
                 raise UserError(f"{name}={getattr(self, name)} is not allowed; use a whole number.")
-            check_at_least(name, getattr(self, name), int(name == "patch"))
+            check_at_least(name, getattr(self, name), 0)
 
     @property
     def augmentation(self) -> Augmentation:

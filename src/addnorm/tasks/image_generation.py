@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from addnorm.checks import check_count, check_positive, check_probability
+from addnorm.checks import check_at_least, check_count, check_positive, check_probability
 from addnorm.config import RunConfig
 from addnorm.data import images
 from addnorm.errors import UserError, unknown
@@ -34,7 +34,8 @@ class ImageGeneration(Task):
 
     Args:
         method: "diffusion" (DiT) or "autoregressive" (patch by patch, and pixel by pixel within a patch).
-        patch: side of a patch, in pixels; must divide the images. 1 with autoregressive: pixels one after the other.
+        patch: side of a patch, in pixels; must divide the images. 0: as large as leaves four or more to a side, seven
+            or more on images of 16 pixels and above. 1 with autoregressive: pixels one after the other.
         resize: make all images so many pixels wide and high; 0 leaves them.
         samples: pictures that the Frechet distance is taken over.
         schedule: of the diffusion's noise: "cosine" or "linear".
@@ -53,7 +54,7 @@ class ImageGeneration(Task):
     """
 
     method: Literal["diffusion", "autoregressive"] = "diffusion"
-    patch: int = 4
+    patch: int = 0
     resize: int = 0
     samples: int = 1000
     schedule: Literal["cosine", "linear"] = "cosine"
@@ -85,14 +86,22 @@ class ImageGeneration(Task):
         "data": "digits",
         "position": "learned",
         "layers": (2, 8),
+        "batch_size": 16,
+        "steps": (250,),
+        "learning_rates": (2e-3,),
+        "warm_up": 0.2,
     }
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)
-        for name in ("patch", "samples", "levels"):
+        for name in ("samples", "levels"):
             check_count(name, getattr(self, name))
+        for name in ("patch", "resize"):
+            if not isinstance(getattr(self, name), int):
+                raise UserError(f"{name}={getattr(self, name)} is not allowed; use a whole number.")
+            check_at_least(name, getattr(self, name), 0)
         if not 2 <= self.levels <= 256:
             raise UserError(f"levels={self.levels} is not allowed; use 2 to 256.")
         check_probability("drop", self.drop)
