@@ -81,7 +81,7 @@ def similarities(x: Float[Tensor, "n channels height width"], y: Tensor) -> Floa
 
 
 def score_rows(model: Nearness, trivial: Nearness | None, suffix: str, trivial_name: str, note: str) -> list[Score]:
-    """The three as scores, each beside the trivial answer's."""
+    """The three as scores, each beside the trivial answer's; the note goes with the error."""
     rows = (("MSE", "mse", "lower"), ("PSNR", "psnr", "higher"), ("SSIM", "ssim", "higher"))
     return [
         Score(
@@ -90,7 +90,7 @@ def score_rows(model: Nearness, trivial: Nearness | None, suffix: str, trivial_n
             better=better,  # type: ignore[arg-type]
             baseline=None if trivial is None else getattr(trivial, field),
             baseline_name="" if trivial is None else trivial_name,
-            note=note,
+            note=note if field == "mse" else "",
         )
         for name, field, better in rows
     ]
