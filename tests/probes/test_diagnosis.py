@@ -44,6 +44,14 @@ def test_a_healthy_run_trains():
     assert found.figure == "validation loss 2.50, unigram entropy 3.30"
 
 
+def test_frozen_layers_have_no_vanishing_gradients():
+    frozen = [0.0, 0.0, 0.0, *FLAT[3:]]  # two sublayers, and the state that the first trained one reads
+    weights = ["nan", "nan", *[0.1] * (SUBLAYERS - 2)]
+    assert diagnose(losses(6.0, 2.5) + signals(frozen, frozen, weights=weights), ENTROPY).kind == "trains"
+    dead = diagnose(losses(6.0, 2.5) + signals(frozen, frozen), ENTROPY)
+    assert (dead.kind, dead.site) == ("vanishing gradients", 2)
+
+
 def test_overfitting_is_not_divergence():
     assert diagnose(losses(6.0, 2.0, 3.1), ENTROPY).kind == "trains"
 

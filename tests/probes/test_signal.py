@@ -102,6 +102,16 @@ def test_the_update_ratio_is_the_step_relative_to_the_weights():
     assert flow.update_ratio() == pytest.approx([0.01 * i for i in range(DEPTH)], rel=1e-4, abs=1e-9)
 
 
+def test_a_frozen_sublayer_has_no_weight_gradient_and_not_one_of_zero():
+    stack = stack_under("pre-norm")
+    stack.blocks[0].requires_grad_(False)
+    with SignalFlow(stack) as flow:
+        loss_of(stack(embedding().detach())).backward()
+    measured = flow.forward_and_backward()
+    assert math.isnan(measured["weight_grad_norm"][0]) and measured["state_grad_norm"][:2] == [0, 0]
+    assert all(norm > 0 for norm in measured["weight_grad_norm"][1:] + measured["state_grad_norm"][2:])
+
+
 def test_no_hook_stays_behind():
     stack = stack_under("pre-norm")
     modules = list(stack.modules())

@@ -192,10 +192,21 @@ def _gradient_profile(rows: Rows, *, smaller: bool) -> list[float]:
         rows: of metrics.jsonl.
         smaller: whether the smaller of the two is the milder one.
     """
-    measured = [[float(norm) for norm in row["state_grad_norm"]] for row in _of(rows, "signal")]
+    measured = [_without_frozen(row) for row in _of(rows, "signal")]
     relative = [[norm / norms[-1] for norm in norms] for norms in measured if norms[-1] > 0 and _all_finite(norms)]
     milder = min if smaller else max
     return [milder(column[-1], median(column)) for column in zip(*relative, strict=True)]
+
+
+def _without_frozen(row: dict[str, Any]) -> list[float]:
+    """The state's gradients, the exit's where none is wanted: below the lowest sublayer that is trained."""
+    norms, frozen = [float(norm) for norm in row["state_grad_norm"]], 0
+    for weights, norm in zip(row["weight_grad_norm"], norms, strict=False):
+        if not (math.isnan(float(weights)) and norm == 0):
+            break
+        frozen += 1
+    reached = frozen + (frozen > 0 and norms[frozen] == 0)  # nor does the state that the first trained sublayer reads
+    return [norms[-1]] * reached + norms[reached:]
 
 
 def _largest_weight_gradients(rows: Rows) -> list[float]:

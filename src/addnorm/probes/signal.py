@@ -147,8 +147,9 @@ def _weights(block: nn.Module) -> list[nn.Parameter]:
 
 
 def _gradients(block: nn.Module) -> list[Tensor]:
-    """Zero for a weight that got none."""
-    return [weight.new_zeros(()) if weight.grad is None else weight.grad for weight in _weights(block)]
+    """Zero for a weight that got none; frozen weights are not asked."""
+    trained = [weight for weight in _weights(block) if weight.requires_grad]
+    return [weight.new_zeros(()) if weight.grad is None else weight.grad for weight in trained]
 
 
 @torch.no_grad()
