@@ -60,6 +60,12 @@ def threshold_of(run: Path) -> float:
     return reader.answering.threshold
 
 
+def longest_of(path: Path, task: str = "question-answering") -> int:
+    reader = problem_of(path, task).reader
+    assert isinstance(reader, QuestionReader)
+    return reader.answering.longest
+
+
 class Marked(nn.Module):
     """An answer is a capital letter of the context, the later in the alphabet the better."""
 
@@ -106,7 +112,7 @@ def test_the_best_span_is_the_best_of_all_allowed_spans():
 
 
 def test_the_best_span_is_found_in_whichever_window_it_stands():
-    reader = QuestionReader(ByteTokenizer(), Answering(no_answer=False), stride=20, longest=5)
+    reader = QuestionReader(ByteTokenizer(), Answering(no_answer=False, longest=5), stride=20)
     context = "a" * 70 + "C" + "a" * 70 + "Z" + "a" * 70 + "B" + "a" * 30
     asked = [
         Question(id=str(n), question="which?", context=text, answers=()) for n, text in enumerate([context, "xYx"])
@@ -165,6 +171,11 @@ def test_evaluation_leaves_the_threshold_that_it_chose_for_predictions(some_with
     notes = [score["note"] for score in evaluate_run(tmp_path / "run")["scores"]]
     chosen = threshold_of(tmp_path / "run")
     assert chosen != 0 and f"threshold {chosen:.2f}, chosen on validation" in notes[0]
+
+
+def test_no_answer_is_longer_than_the_longest_one_trained_on(numbers):
+    assert longest_of(numbers) == 2  # the two digits of a number, as bytes
+    assert longest_of(numbers, "question-answering(longest=1)") == 1
 
 
 def test_a_given_threshold_is_kept(some_without):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 FILE = "questions.json"
-"""In a run's folder: whether a question may have no answer, and the threshold."""
+"""In a run's folder: whether a question may have no answer, the threshold, and how long an answer may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,12 @@ class Answering:
     Args:
         no_answer: whether a question may have none.
         threshold: there is none if that scores above the best span by more than this.
+        longest: tokens of an answer at most.
     """
 
     no_answer: bool
     threshold: float = 0.0
+    longest: int = 30
 
     def text(self, span: Span) -> str:
         """The answer; "" if there is none."""
@@ -85,7 +87,9 @@ def answering_in(folder: Path) -> Answering:
     """
     try:
         values = json.loads((folder / FILE).read_text())
-        return Answering(no_answer=bool(values["no_answer"]), threshold=float(values["threshold"]))
+        return Answering(
+            no_answer=bool(values["no_answer"]), threshold=float(values["threshold"]), longest=int(values["longest"])
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / FILE} cannot be read ({error}); name the folder of a run on questions.") from error
 
@@ -97,15 +101,12 @@ class QuestionReader(Reader):
         tokenizer: of the run.
         answering: how answers are read off the logits.
         stride: tokens from window to window.
-        longest: tokens of an answer at most.
         frozen: lowest layers that keep the weights that a run starts from.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, answering: Answering, *, stride: int, longest: int, frozen: int = 0
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, answering: Answering, *, stride: int, frozen: int = 0) -> None:
         self.tokenizer, self.answering = tokenizer, answering
-        self.stride, self.longest, self.frozen = stride, longest, frozen
+        self.stride, self.frozen = stride, frozen
         self.frame = TextFrame(tokenizer=tokenizer)
 
     def build(self, config: RunConfig) -> SpanModel:
@@ -146,7 +147,7 @@ class QuestionReader(Reader):
             for numbers in cut.rows.by_length(np.arange(len(cut))):
                 ids, segments = cut.rows.batch(numbers)
                 logits = self.logits(model, ids, segments)
-                for row, found in zip(numbers, best_spans(logits, self.longest), strict=True):
+                for row, found in zip(numbers, best_spans(logits, self.answering.longest), strict=True):
                     number = int(cut.question[row])
                     span = _in_context(questions[number].context, cut.offsets[row], *found)
                     best[number] = _better(best.get(number), span)

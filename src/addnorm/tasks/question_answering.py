@@ -186,7 +186,7 @@ class QuestionAnswering(Task):
 
     Args:
         stride: tokens of a long context from the start of a window to that of the next.
-        longest: tokens of an answer at most.
+        longest: tokens of an answer at most; fewer where no training answer has as many.
         no_answer: whether a question may have none: "yes", "no", or "auto": if a training question has none.
         threshold: there is no answer if that scores above the best span by more than this; None: 0 after training,
             and what is best on the validation split once the run was evaluated.
@@ -250,7 +250,8 @@ class QuestionAnswering(Task):
         """
         splits = questions.load(config.data)
         if reader is None:
-            reader = self._reader(_tokenizer(splits, config.tokenizer), self._answering(splits.train))
+            tokens = _tokenizer(splits, config.tokenizer)
+            reader = self._reader(tokens, self._answering(splits.train, tokens))
         assert isinstance(reader, QuestionReader)
         return QuestionProblem(config, self, reader, splits)
 
@@ -263,13 +264,15 @@ class QuestionAnswering(Task):
         return self._reader(tokenizer.load(folder / tokenizer.FILE), answering_in(folder))
 
     def _reader(self, tokens: Tokenizer, answering: Answering) -> QuestionReader:
-        return QuestionReader(tokens, answering, stride=self.stride, longest=self.longest, frozen=self.frozen)
+        return QuestionReader(tokens, answering, stride=self.stride, frozen=self.frozen)
 
-    def _answering(self, train: Sequence[Question]) -> Answering:
+    def _answering(self, train: Sequence[Question], tokens: Tokenizer) -> Answering:
         may_lack = self.no_answer == "yes" or (
             self.no_answer == "auto" and any(not question.answers for question in train)
         )
-        return Answering(no_answer=may_lack, threshold=self.threshold or 0.0)
+        texts = {answer.text for question in train for answer in question.answers}
+        longest = max((len(tokens.encode(text)) for text in texts), default=self.longest)
+        return Answering(no_answer=may_lack, threshold=self.threshold or 0.0, longest=min(longest, self.longest))
 
 
 @lru_cache(maxsize=2)
