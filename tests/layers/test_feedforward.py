@@ -95,7 +95,10 @@ def test_the_value_path_runs_from_input_to_output():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"activation": "gleu"}, "activation 'gleu' is unknown; did you mean 'gelu'? Allowed: gelu, gelu-tanh, relu, swiglu."),
+        (
+            {"activation": "gleu"},
+            "activation 'gleu' is unknown; did you mean 'gelu'? Allowed: gelu, gelu-tanh, relu, swiglu.",
+        ),
         ({"d_ff": 0}, "d_ff=0 is not allowed; use 1 or more."),
         ({"d_model": 0}, "d_model=0 is not allowed"),
         ({"output_dropout": 1.5}, "output_dropout=1.5 is not allowed"),
