@@ -48,7 +48,7 @@ def test_train_says_what_came_out_and_what_to_do_next(trained):
     folder, seen = trained
     assert seen.code == 0, seen.err
     assert re.search(r"validation loss +\d\.\d{4} nats per token", seen.out)
-    assert 'addnorm generate run "ROMEO:"' in seen.out
+    assert "addnorm evaluate run" in seen.out
     assert (folder / "run" / "result.json").exists()
 
 

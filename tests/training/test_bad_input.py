@@ -61,7 +61,7 @@ def test_resume_with_a_changed_text_is_refused(tiny, tmp_path):
         ({"scheme": "prenorm"}, "did you mean 'pre-norm'"),
         ({"task": "language-modelling"}, "did you mean 'language-modeling'"),
         ({"data": "no/such/file.txt"}, "does not exist"),
-        ({"tokenizer": "words"}, "use byte, or bpe:SIZE"),
+        ({"tokenizer": "words"}, "use byte, bpe:SIZE"),
         ({"context": 100_000}, "use a longer text or a smaller context"),
         ({"position": "learned", "max_tokens": 8}, "max_tokens"),
         ({"scheme": "pre-norm(nrm=rms)"}, "did you mean 'norm'"),

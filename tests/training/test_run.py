@@ -198,7 +198,7 @@ def test_load_model_takes_another_checkpoint_if_the_best_is_damaged(tiny, tmp_pa
 
 
 def test_load_model_says_what_is_missing(tiny, tmp_path):
-    with pytest.raises(UserError, match="name the folder of a run"):
+    with pytest.raises(UserError, match="give the folder of a run"):
         load_model(tmp_path / "nothing")
     train(tiny(saves=0), tmp_path / "run")
     with pytest.raises(UserError, match="has no checkpoint yet"):
