@@ -32,7 +32,7 @@ def get(name: str) -> type[Scheme]:
         UserError: no scheme has that name.
 
     >>> get("pre-norm")()
-    PreNorm(norm='layer')
+    PreNorm(norm='layer', ...)
     """
     if name not in names():
         raise unknown("scheme", name, names())
@@ -62,7 +62,7 @@ def parse(specification: str) -> Scheme:
         UserError: the name, a field or a value is not allowed.
 
     >>> parse("pre-norm(norm=rms)")
-    PreNorm(norm='rms')
+    PreNorm(norm='rms', ...)
     """
     text = specification.strip()
     name, given = parts("scheme", text)
