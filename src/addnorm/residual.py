@@ -105,6 +105,15 @@ class Connection(nn.Module, ABC):
     def write(self, skip: State, update: Float[Tensor, "*tokens d_model"]) -> State:
         """Merge the sublayer's output into what was skipped."""
 
+    def hand_over(
+        self, skip: State, update: Float[Tensor, "*tokens d_model"], following: Connection
+    ) -> tuple[Float[Tensor, "*tokens d_model"] | Views, State]:
+        """Write here and read at the next site: `following.read(self.write(skip, update))`.
+
+        A connection that can do both in one pass over the state, with the same result, does so here.
+        """
+        return following.read(self.write(skip, update))
+
 
 class Exit(nn.Module):
     """From any state to the hidden vector: `norm(collapse(state))`.

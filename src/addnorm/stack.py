@@ -15,7 +15,7 @@ from addnorm.errors import UserError
 from addnorm.layers.context import Context
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import current_padding, padding
-from addnorm.layers.views import views_of
+from addnorm.layers.views import Views, views_of
 from addnorm.residual import Connection, Kind, Profile, Scheme, Site, State
 
 if TYPE_CHECKING:
@@ -36,12 +36,26 @@ class Block(nn.Module):
     def forward(self, state: State, *context: Any) -> State:
         """Read, apply the sublayer, write."""
         x, skip = self.connection.read(state)
+        return self.connection.write(skip, self.update(x, *context))
+
+    def update(self, x: Tensor | Views, *context: Any) -> Tensor:
+        """What the sublayer makes of its input.
+
+        Raises:
+            UserError: its shape is not the input's.
+        """
         update = self.sublayer(x, *context)
         # A last dimension of 1 would be added without complaint.
         first = views_of(x).query
         if isinstance(first, Tensor) and getattr(update, "shape", None) != first.shape:
             raise _wrong_update(self.sublayer, first, update)
-        return self.connection.write(skip, update)
+        return update
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but `forward` would run when it is called: no hook, no compiled or sharded form."""
+        hooks = (self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks)
+        return type(self) is Block and not any(hooks) and self._compiled_call_impl is None
 
 
 def sites(depth: int, sublayers_per_layer: int = 2, kinds: Sequence[Kind] = ("module",), **other: Any) -> list[Site]:
@@ -163,9 +177,27 @@ class Stack(nn.Module):
     def forward(self, embedding: Float[Tensor, "*tokens d_model"], *context: Any) -> Float[Tensor, "*tokens d_model"]:
         """The hidden vectors; `context` goes to every sublayer as it came."""
         state, context = self.entrance(embedding), self._surroundings(context)
+        if self._can_hand_over():
+            return self.exit(self._handed_over(state, context))
         for block in self.blocks:
             state = _recomputed(block, state, context) if self.checkpointing else block(state, *context)
         return self.exit(state)
+
+    def _can_hand_over(self) -> bool:
+        """Whether blocks may be taken apart: nobody watches, compiles or repeats one of them."""
+        if self.checkpointing or torch.compiler.is_compiling():
+            return False
+        return all(isinstance(block, Block) and block.is_bare for block in self.blocks)
+
+    def _handed_over(self, state: State, context: tuple[Any, ...]) -> State:
+        """All blocks; the write of each site together with the read of the next."""
+        first, *others = (block for block in self.blocks if isinstance(block, Block))
+        x, skip = first.connection.read(state)
+        before = first
+        for block in others:
+            x, skip = before.connection.hand_over(skip, before.update(x, *context), block.connection)
+            before = block
+        return before.connection.write(skip, before.update(x, *context))
 
     def _surroundings(self, context: tuple[Any, ...]) -> tuple[Any, ...]:
         """What came, or a context for what sublayers pass to each other."""

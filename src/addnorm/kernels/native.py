@@ -1,0 +1,170 @@
+"""C++ kernels: compiled on first use for this processor, kept on disk, with the torch path always beside them.
+
+A kernel `NAME.py` with a `NAME.cpp` beside it asks `library("NAME")`. It gets None, and takes its torch path, where
+the kernels are switched off, no compiler is found, or compiling or loading fails; `status()` says which. Results agree
+to rounding, not to the bit: sums are added up in another order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCES = Path(__file__).parent
+COMPILERS = ("c++", "g++", "clang++")
+COMPILE_S = 180
+_PLAIN = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
+# From fast to safe; the first that compiles and loads is taken. GCC uses half of a 512-bit register if not asked.
+FLAGS = (
+    (*_PLAIN, "-march=native", "-mprefer-vector-width=512", "-fopenmp"),
+    (*_PLAIN, "-march=native", "-fopenmp"),
+    (*_PLAIN, "-march=native"),
+    _PLAIN,
+)
+SUFFIXES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16"}
+
+
+@dataclass
+class _State:
+    """What this process knows of its kernels."""
+
+    enabled: bool = True
+    folder: Path | None = None
+    found: dict[str, ctypes.CDLL | None] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_STATE = _State()
+
+
+def use(enabled: bool, folder: Path | None = None) -> None:
+    """Switch the C++ kernels of this process on or off.
+
+    Args:
+        enabled: off means torch's operations alone.
+        folder: where compiled kernels are kept; by default `~/.cache/addnorm/kernels`.
+    """
+    _STATE.enabled = enabled
+    if folder is not None:
+        _STATE.folder = folder
+        _STATE.found.clear()
+
+
+@contextmanager
+def switched(enabled: bool) -> Iterator[None]:
+    """Within it, the C++ kernels are on or off."""
+    before, _STATE.enabled = _STATE.enabled, enabled
+    try:
+        yield
+    finally:
+        _STATE.enabled = before
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether a C++ kernel can read these: plain tensors of one precision in the memory of the CPU."""
+    first = tensors[0]
+    return _STATE.enabled and all(
+        type(one) in (Tensor, torch.nn.Parameter)
+        and one.device.type == "cpu"
+        and one.dtype in SUFFIXES
+        and one.dtype == first.dtype
+        for one in tensors
+    )
+
+
+def library(name: str) -> ctypes.CDLL | None:
+    """The compiled `NAME.cpp`, or None; compiled at most once a process and once a machine."""
+    if not _STATE.enabled:
+        return None
+    if name not in _STATE.found:
+        with _STATE.lock:
+            if name not in _STATE.found:
+                _STATE.found[name] = _load(name)
+    return _STATE.found[name]
+
+
+def function(name: str, symbol: str, dtype: torch.dtype) -> ctypes._NamedFuncPointer | None:  # pyrefly: ignore
+    """`SYMBOL_float`, `SYMBOL_double` or `SYMBOL_bfloat16` of the compiled `NAME.cpp`, or None."""
+    found = library(name)
+    return None if found is None else getattr(found, f"{symbol}_{SUFFIXES[dtype]}")
+
+
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    """The address of a contiguous tensor's first number; null for None."""
+    if tensor is None:
+        return ctypes.c_void_p(None)
+    assert tensor.is_contiguous()
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def status() -> dict[str, str]:
+    """For each kernel with a C++ form: what runs in this process, and why; compiles those not used yet."""
+    names = sorted(path.stem for path in SOURCES.glob("*.cpp"))
+    if not _STATE.enabled:
+        return dict.fromkeys(names, "torch: C++ kernels are switched off")
+    return {name: "C++" if library(name) is not None else f"torch: {_STATE.told[name]}" for name in names}
+
+
+def _load(name: str) -> ctypes.CDLL | None:
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        _STATE.told[name] = f"no C++ compiler found; install one of {', '.join(COMPILERS)}"
+        return None
+    for flags in FLAGS:
+        try:
+            return ctypes.CDLL(str(_compiled(name, compiler, flags)))
+        except subprocess.CalledProcessError as error:
+            _STATE.told[name] = f"{compiler} failed: {error.stderr.decode(errors='replace').strip()[:500]}"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            _STATE.told[name] = str(error)
+    return None
+
+
+def _compiled(name: str, compiler: str, flags: tuple[str, ...]) -> Path:
+    """The shared library, from an earlier process if nothing that made it has changed."""
+    folder = _STATE.folder or Path.home() / ".cache" / "addnorm" / "kernels"
+    target = folder / f"{name}-{_fingerprint(name, compiler, flags)}.so"
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{name}-") as scratch:
+        half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
+        _run([compiler, *flags, "-c", str(SOURCES / f"{name}.cpp"), "-o", str(half)])
+        # Linked without OpenMP's runtime: torch has loaded one, and two would fight for the cores.
+        _run([compiler, "-shared", str(half), "-o", str(whole)])
+        os.replace(whole, target)
+    return target
+
+
+def _run(words: list[str]) -> None:
+    subprocess.run(words, check=True, capture_output=True, timeout=COMPILE_S)
+
+
+def _fingerprint(name: str, compiler: str, flags: tuple[str, ...]) -> str:
+    about = os.stat(os.path.realpath(compiler))
+    parts = [compiler, str(about.st_size), str(about.st_mtime_ns), *flags, platform.machine(), _processor()]
+    texts = [(SOURCES / f"{name}.cpp").read_bytes(), (SOURCES / "native.h").read_bytes()]
+    return hashlib.sha256("\0".join(parts).encode() + b"\0".join(texts)).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """What `-march=native` depends on; a home folder may be shared by different machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
