@@ -14,7 +14,7 @@ from addnorm.data import shipped
 from addnorm.data.records import Splits, Translation
 
 ARCHIVE = "bible.tsv.xz"
-ARCHIVE_SHA256 = "f2c46eab03cf7f46036bafd920c8c7aaf5c39ffd0985566582673e927fba1af5"
+ARCHIVE_SHA256 = "36e432c8cc5ab31e9abedc2d67b94a4582bce5466bb6b5f196babe54a767199a"
 VALIDATION = ("I Samuel", "Ecclesiastes", "Hosea", "Micah", "Philippians", "James")
 """A history, a book of wisdom, two prophets, two letters; 1,546 verses, never trained on."""
 TEST = ("Judges", "Ruth", "Lamentations", "Daniel", "Jonah", "Galatians", "I Peter")
