@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -264,3 +265,40 @@ def test_a_damaged_checkpoint_of_a_run_is_refused(run, tmp_path):
 def test_weights_are_known_by_their_content(run, bert, tmp_path):
     shutil.copytree(bert, tmp_path / "copy")
     assert identity_of(bert) == identity_of(str(tmp_path / "copy")) != identity_of(run)
+
+
+def test_of_frozen_layers_the_loaded_tensors_alone_stay_frozen(bert):
+    def frozen_model(scheme: str) -> Classifier:
+        model = Classifier(encoder(bert, scheme=scheme))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("embedding" not in name and not re.search(r"blocks\.[01]\.", name))
+        return model
+
+    def trained(model: Classifier) -> set[str]:
+        own = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        return {name for name in own if "embedding" in name or re.search(r"blocks\.[01]\.", name)}
+
+    own = frozen_model(shape_of(bert)["scheme"])
+    started = start_from(own, bert)
+    assert started is not None and started.warnings == ()
+    assert trained(own) == set()
+    other = frozen_model("pre-norm")
+    started = start_from(other, bert)
+    assert started is not None
+    assert "4 tensors of the frozen layers are new: these are trained" in started.warnings[1]
+    assert len(trained(other)) == 4 and all(".connection." in name for name in trained(other))
+
+
+def test_a_run_goes_on_only_from_the_weights_it_was_started_from(run, tmp_path):
+    init, text = tmp_path / "init", tmp_path / "text.txt"
+    shutil.copytree(run, init)
+    text.write_text("The quality of mercy is not strained.\n" * 400)
+    config = run_config(str(text), init=str(init), tokenizer="byte")
+    train(config, tmp_path / "next")
+    (tmp_path / "next" / "result.json").unlink()
+    assert train(config, tmp_path / "next", resume=True)["status"] == "finished"
+    (tmp_path / "next" / "result.json").unlink()
+    shutil.rmtree(init)
+    train(run_config(str(text), seed=1), init)
+    with pytest.raises(UserError, match="was started from other weights: .*init' has changed since"):
+        train(config, tmp_path / "next", resume=True)

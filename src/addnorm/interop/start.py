@@ -123,13 +123,22 @@ def start_from(model: nn.Module, init: str, *, task: str | None = None) -> Start
         mine[name].copy_(tensor)
     bring_back = getattr(model, "after_step_", stack.after_step_)
     bring_back()  # a scheme that keeps weights in a set wants these in it too
+    new = tuple(name for name in mine if name not in taken)
     return Started(
         name=init,
         loaded=tuple(taken),
-        new=tuple(name for name in mine if name not in taken),
+        new=new,
         left_out=(*source.left_out, *_left(source, taken, body_prefix(mine))),
-        warnings=tuple(_warnings(source, stack, same)),
+        warnings=(*_warnings(source, stack, same), *_thawed_(model, new)),
     )
+
+
+def _thawed_(model: nn.Module, new: tuple[str, ...]) -> Iterator[str]:
+    """Let what is new in frozen layers be trained: nothing else would ever give it a value of use."""
+    own = {name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    found = [own[name].requires_grad_(True) for name in new if name in own]
+    if found:
+        yield f"{len(found)} tensors of the frozen layers are new: these are trained, the loaded ones stay frozen."
 
 
 def _matches(mine: dict[str, Tensor], source: Source, same: bool, task: str | None) -> Iterator[tuple[str, Tensor]]:

@@ -16,6 +16,7 @@ from torch import nn
 from addnorm import __version__, tasks
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
+from addnorm.interop.sources import identity_of
 from addnorm.interop.start import Started, start_from
 from addnorm.probes.diagnosis import Thresholds, diagnose
 from addnorm.probes.flops import flops
@@ -149,7 +150,8 @@ def _prepared(config: RunConfig, run: RunFolder, watch: Watch) -> Trainer:
         with watch.breakable():
             problem = tasks.prepare(config)
             model = problem.build()
-            started = start_from(model, config.init, task=config.task) if not run.checkpoints.names() else None
+            # Also before a checkpoint is put in place: what is frozen depends on what is loaded here.
+            started = start_from(model, config.init, task=config.task)
             problem.calibrate_(model)
             _describe(run, problem, model, started)
             trainer = Trainer(config, problem, model, run, watch)
@@ -160,24 +162,36 @@ def _prepared(config: RunConfig, run: RunFolder, watch: Watch) -> Trainer:
 
 
 def _describe(run: RunFolder, problem: Problem, model: nn.Module, started: Started | None) -> None:
-    """Write what is known before the first step; a resumed run must find the same data."""
+    """Write what is known before the first step; a resumed run must find the same data, and the same start."""
     config = problem.config
-    identity = fingerprint(config, problem.fingerprint)
+    start = "" if started is None else identity_of(config.init)
+    identity = fingerprint(config, problem.fingerprint, start)
     if (run.path / "run.json").exists():
-        if run.read("run.json").get("fingerprint") != identity:
-            raise UserError(
-                f"{run.path} was trained on other data: '{config.data}' has changed since. "
-                "Put the text back as it was, or name another folder."
-            )
+        _check_same(run, config, identity, start)
         _warn_of_threads(run)
         return
-    about = {"fingerprint": identity, "addnorm": __version__} | _measure(problem, model)
+    about = {"fingerprint": identity, "start_sha256": start, "addnorm": __version__} | _measure(problem, model)
     about["started_from"] = [] if started is None else started.lines()
     for text in () if started is None else started.warnings:
         warnings.warn(text, StartWarning, stacklevel=5)
     run.create(config, environment.describe())
     problem.reader.save(run.path)
     run.write("run.json", about)
+
+
+def _check_same(run: RunFolder, config: RunConfig, identity: str, start: str) -> None:
+    """Refuse to go on from what has changed since the run was started."""
+    before = run.read("run.json")
+    if before.get("start_sha256", start) != start:
+        raise UserError(
+            f"{run.path} was started from other weights: '{config.init}' has changed since. "
+            "Put them back as they were, or name another folder."
+        )
+    if before.get("fingerprint") != identity:
+        raise UserError(
+            f"{run.path} was trained on other data: '{config.data}' has changed since. "
+            "Put the text back as it was, or name another folder."
+        )
 
 
 def _measure(problem: Problem, model: nn.Module) -> dict[str, Any]:

@@ -161,9 +161,12 @@ class RunFolder:
         return UserError(f"{self.path} cannot be written ({reason(error)}); {hint}: make room, then resume the run.")
 
 
-def fingerprint(config: RunConfig, data: str) -> str:
-    """SHA-256 of the config and of the data's fingerprint: equal exactly when two runs are the same experiment."""
-    text = json.dumps([asdict(config), data], sort_keys=True)
+def fingerprint(config: RunConfig, data: str, start: str = "") -> str:
+    """SHA-256 of the config, of the data's fingerprint, and of that of the weights that a run starts from, if any.
+
+    It is equal exactly when two runs are the same experiment.
+    """
+    text = json.dumps([asdict(config), data, *([start] if start else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
