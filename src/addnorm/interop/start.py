@@ -40,6 +40,11 @@ class Started:
     left_out: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
+    @property
+    def has_new_connections(self) -> bool:
+        """Whether anything of the residual scheme keeps its fresh values."""
+        return any(map(_is_the_schemes, self.new))
+
     def lines(self) -> list[str]:
         """The same for a reader, a line each.
 

@@ -152,7 +152,8 @@ def _prepared(config: RunConfig, run: RunFolder, watch: Watch) -> Trainer:
             model = problem.build()
             # Also before a checkpoint is put in place: what is frozen depends on what is loaded here.
             started = start_from(model, config.init, task=config.task)
-            problem.calibrate_(model)
+            if started is None or started.has_new_connections:
+                problem.calibrate_(model)
             _describe(run, problem, model, started)
             trainer = Trainer(config, problem, model, run, watch)
             _restore(trainer)
