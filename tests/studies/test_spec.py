@@ -10,7 +10,8 @@ import pytest
 
 from addnorm import schemes
 from addnorm.errors import UserError
-from addnorm.studies.spec import CompareConfig, arms, compare_config, runs, scheme_names
+from addnorm.studies.spec import CompareConfig, arms, compare_config, runs
+from addnorm.studies.spec_checks import scheme_names
 
 
 def test_the_specification_needs_no_torch() -> None:

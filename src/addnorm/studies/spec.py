@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal
 
-from addnorm.checks import check_at_least
 from addnorm.config import RunConfig
-from addnorm.errors import UserError, unknown
-
-MOST_SEEDS = 1000
+from addnorm.errors import unknown
+from addnorm.studies.spec_checks import (
+    check_lists,
+    check_numbers,
+    check_scheme,
+    refuse_repeats,
+    to_tuples_,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +130,12 @@ class CompareConfig:
     """How often a run writes a checkpoint, evenly over the budget; the last one at its end."""
 
     def __post_init__(self) -> None:
-        _to_tuples(self)
-        _check_lists(self)
-        _check_numbers(self)
-        baseline = _check_scheme(self.baseline)
-        chosen = tuple(_check_scheme(scheme) for scheme in self.schemes)
-        _refuse_repeats("schemes", chosen)
+        to_tuples_(self)
+        check_lists(self)
+        check_numbers(self)
+        baseline = check_scheme(self.baseline)
+        chosen = tuple(check_scheme(scheme) for scheme in self.schemes)
+        refuse_repeats("schemes", chosen)
         object.__setattr__(self, "baseline", baseline)
         object.__setattr__(self, "schemes", chosen if baseline in chosen else (baseline, *chosen))
         runs(self)  # a RunConfig refuses whatever else is not allowed
@@ -208,12 +210,6 @@ def compare_config(values: Mapping[str, Any]) -> CompareConfig:
     return CompareConfig(**values)
 
 
-def scheme_names() -> list[str]:
-    """The catalogue's names, read from its folder: importing the catalogue would import torch."""
-    folder = Path(__file__).parent.parent / "schemes"
-    return sorted(file.stem.replace("_", "-") for file in folder.glob("[!_]*.py"))
-
-
 def _run_config(spec: CompareConfig, arm: Arm, number: int) -> RunConfig:
     position = spec.layers.index(arm.layers)
     own = {field.name for field in fields(CompareConfig)}
@@ -244,73 +240,6 @@ def _task_defaults(task: str) -> Mapping[str, Any]:
 
 def _of_depth(values: Sequence[Any], position: int) -> Any:
     return values[position] if len(values) > 1 else values[0]
-
-
-def _to_tuples(spec: CompareConfig) -> None:
-    """Lists, as JSON and TOML give them, and lone values become tuples."""
-    for name in ("schemes", "layers", "tokens", "steps", "seconds", "learning_rates"):
-        value = getattr(spec, name)
-        if isinstance(value, (str, int, float)):
-            value = (value,)
-        if value is not None:
-            object.__setattr__(spec, name, tuple(value))
-
-
-def _check_lists(spec: CompareConfig) -> None:
-    for name in ("schemes", "layers", "tokens", "learning_rates"):
-        if not getattr(spec, name):
-            raise UserError(f"{name} is empty; give at least one.")
-    for name in ("layers", "learning_rates"):
-        _refuse_repeats(name, getattr(spec, name))
-    for name in ("tokens", "steps", "seconds"):
-        values = getattr(spec, name)
-        if values is not None and len(values) not in (1, len(spec.layers)):
-            raise UserError(
-                f"{name} has {len(values)} values for {len(spec.layers)} depths; give one for all, or one for each."
-            )
-
-
-def _check_numbers(spec: CompareConfig) -> None:
-    for name, low in (("layers", 1), ("tokens", 1), ("steps", 1), ("seconds", 0.1), ("learning_rates", 0)):
-        for value in getattr(spec, name) or ():
-            check_at_least(name, value, low)
-    check_at_least("seeds", spec.seeds, 1)
-    if spec.seeds > MOST_SEEDS:
-        raise UserError(f"seeds={spec.seeds} is not allowed; use {MOST_SEEDS} or fewer.")
-    for rate in filter(math.isinf, spec.learning_rates):
-        raise UserError(f"learning_rates={rate} is not allowed; use a finite number.")
-    for name, value in (
-        *(("layers", n) for n in spec.layers),
-        *(("tokens", n) for n in spec.tokens),
-        *(("steps", n) for n in spec.steps or ()),
-        ("seeds", spec.seeds),
-    ):
-        if not isinstance(value, int):
-            raise UserError(f"{name}={value} is not allowed; use a whole number.")
-    if spec.workers is not None:
-        check_at_least("workers", spec.workers, 1)
-    if spec.pick not in ("each", "best"):
-        raise unknown("pick", str(spec.pick), ("each", "best"))
-
-
-def _check_scheme(specification: str) -> str:
-    """The specification without outer blanks; its fields are checked when the comparison starts.
-
-    Raises:
-        UserError: no scheme has its name.
-    """
-    name = str(specification).partition("(")[0].strip()
-    if name not in scheme_names():
-        raise unknown("scheme", name, scheme_names())
-    return str(specification).strip()
-
-
-def _refuse_repeats(name: str, values: Iterable[Any]) -> None:
-    seen = set()
-    for value in values:
-        if value in seen:
-            raise UserError(f"{name} has {value} twice; give it once.")
-        seen.add(value)
 
 
 def _folder_name(scheme: str) -> str:

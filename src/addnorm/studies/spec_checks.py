@@ -1,0 +1,104 @@
+"""Which specifications of a comparison are allowed; imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from addnorm.checks import check_at_least
+from addnorm.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from addnorm.studies.spec import CompareConfig
+
+MOST_SEEDS = 1000
+
+
+def scheme_names() -> list[str]:
+    """The catalogue's names, read from its folder: importing the catalogue would import torch."""
+    folder = Path(__file__).parent.parent / "schemes"
+    return sorted(file.stem.replace("_", "-") for file in folder.glob("[!_]*.py"))
+
+
+def to_tuples_(spec: CompareConfig) -> None:
+    """Lists, as JSON and TOML give them, and lone values become tuples."""
+    for name in ("schemes", "layers", "tokens", "steps", "seconds", "learning_rates"):
+        value = getattr(spec, name)
+        if isinstance(value, (str, int, float)):
+            value = (value,)
+        if value is not None:
+            object.__setattr__(spec, name, tuple(value))
+
+
+def check_lists(spec: CompareConfig) -> None:
+    """Refuse empty lists, values that come twice, and budgets that are neither one for all nor one for each depth.
+
+    Raises:
+        UserError: which list, and what is wrong with it.
+    """
+    for name in ("schemes", "layers", "tokens", "learning_rates"):
+        if not getattr(spec, name):
+            raise UserError(f"{name} is empty; give at least one.")
+    for name in ("layers", "learning_rates"):
+        refuse_repeats(name, getattr(spec, name))
+    for name in ("tokens", "steps", "seconds"):
+        values = getattr(spec, name)
+        if values is not None and len(values) not in (1, len(spec.layers)):
+            raise UserError(
+                f"{name} has {len(values)} values for {len(spec.layers)} depths; give one for all, or one for each."
+            )
+
+
+def check_numbers(spec: CompareConfig) -> None:
+    """Refuse numbers out of range; a RunConfig refuses the others.
+
+    Raises:
+        UserError: which one, and what is allowed.
+    """
+    for name, low in (("layers", 1), ("tokens", 1), ("steps", 1), ("seconds", 0.1), ("learning_rates", 0)):
+        for value in getattr(spec, name) or ():
+            check_at_least(name, value, low)
+    check_at_least("seeds", spec.seeds, 1)
+    if spec.seeds > MOST_SEEDS:
+        raise UserError(f"seeds={spec.seeds} is not allowed; use {MOST_SEEDS} or fewer.")
+    for rate in filter(math.isinf, spec.learning_rates):
+        raise UserError(f"learning_rates={rate} is not allowed; use a finite number.")
+    for name, value in (
+        *(("layers", n) for n in spec.layers),
+        *(("tokens", n) for n in spec.tokens),
+        *(("steps", n) for n in spec.steps or ()),
+        ("seeds", spec.seeds),
+    ):
+        if not isinstance(value, int):
+            raise UserError(f"{name}={value} is not allowed; use a whole number.")
+    if spec.workers is not None:
+        check_at_least("workers", spec.workers, 1)
+    if spec.pick not in ("each", "best"):
+        raise unknown("pick", str(spec.pick), ("each", "best"))
+
+
+def check_scheme(specification: str) -> str:
+    """The specification without outer blanks; its fields are checked when the comparison starts.
+
+    Raises:
+        UserError: no scheme has its name.
+    """
+    name = str(specification).partition("(")[0].strip()
+    if name not in scheme_names():
+        raise unknown("scheme", name, scheme_names())
+    return str(specification).strip()
+
+
+def refuse_repeats(name: str, values: Iterable[Any]) -> None:
+    """Refuse a list with the same value twice.
+
+    Raises:
+        UserError: which value.
+    """
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise UserError(f"{name} has {value} twice; give it once.")
+        seen.add(value)
