@@ -154,3 +154,25 @@ def test_a_vocabulary_below_the_bytes_is_refused():
 def test_bits_per_byte_compares_across_tokenizers():
     # Uniform over 65536 tokens of two bytes each is uniform over bytes: 8 bits.
     assert bits_per_byte(math.log(65536), 2.0) == pytest.approx(8.0, rel=1e-12)  # rounding of two logarithms
+
+
+def test_a_bpe_is_trained_on_the_beginning_of_long_texts_and_reads_no_further(monkeypatch):
+    monkeypatch.setattr(tokenizer, "TRAINING_CHARACTERS", len(TRAIN))
+    asked = []
+
+    def texts():
+        for text in (TRAIN[:1000], TRAIN[1000:] + VALIDATION, "never"):
+            asked.append(text)
+            yield text
+
+    found = build("bpe:300", texts())
+    assert "never" not in asked
+    # The same words; where the text was cut into two makes no merge of its own.
+    assert found.fingerprint() == BPETokenizer.train([TRAIN[:1000], TRAIN[1000:]], 300).fingerprint()
+
+
+def test_characters_of_a_script_without_blanks_count_more():
+    assert list(tokenizer._first(["一二三四", "五六"], 24)) == ["一二三四"]
+    assert list(tokenizer._first(["一二三", "四五六"], 24)) == ["一二三", "四"]
+    assert list(tokenizer._first(["one", "two"], 4)) == ["one", "t"]
+    assert list(tokenizer._first(["\ud800two"], 3)) == ["\ud800tw"]

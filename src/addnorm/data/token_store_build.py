@@ -30,8 +30,6 @@ from addnorm.files import sha256, sync, write_atomically, write_json
 PROGRESS = "progress.json"
 SAVED_CHARACTERS = 16_000_000
 """Read between two times that the progress is saved."""
-TOKENIZER_CHARACTERS = 50_000_000
-"""Of the training documents, from the beginning, that a BPE is trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,17 +177,13 @@ class _Build:
         return found
 
     def _training_texts(self) -> Iterator[str]:
-        """The first training documents; bad records are told of when the documents are read for good."""
-        size = 0
+        """The training documents; bad records are told of when the documents are read for good."""
         config = self.config
         for piece in documents.read(
             config.source, self.parts, config.text_field, Faults(skip=config.skip_bad), Place()
         ):
             if self._split(piece) == "train":
                 yield piece.text
-                size += len(piece.text)
-            if size >= TOKENIZER_CHARACTERS:
-                return
 
     def _split(self, piece: Piece) -> str:
         """Where a piece belongs: by its hash, so that one that comes twice is not in two splits."""

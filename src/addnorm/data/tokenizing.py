@@ -16,7 +16,7 @@ class TokenizeConfig:
     """A text file, a file of JSON lines (.jsonl), either also gzipped (.gz), a folder of such files,
     "train=A,validation=B,test=C", or hf:NAME[:CONFIG][:COLUMN] of a `datasets` data set, which is streamed."""
     tokenizer: str = "byte"
-    """byte, bpe:SIZE to train a byte-level BPE on the first 50 million characters of the training documents, or
+    """byte, bpe:SIZE to train a byte-level BPE on the first 20 million characters of the training documents, or
     hf:FOLDER for the tokenizer of a Hugging Face checkpoint or of a run."""
     text_field: str = "text"
     """Of a JSON record: the field that holds the text."""
