@@ -17,6 +17,8 @@ from addnorm.layers.initialise import initialise_
 from addnorm.layers.inside import Inside
 from addnorm.layers.patches import PatchEmbedding, PatchGrid
 from addnorm.layers.views import Views
+from addnorm.models.grey_levels import LevelHead
+from addnorm.models.noise import Noise
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
 from addnorm.stack import Block, Later, check_calibration
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 Conditioning = Literal["tokens", "modulation"]
+Head = Literal["levels", "linear"]
 WAVES = 128
 """Sines, and as many cosines, of a time."""
 
@@ -95,7 +98,8 @@ class DiffusionTransformer(nn.Module):
 
         tokens:      [time(t), class(y), W patch_i + b + P_i]     two tokens in front, DiT's in-context conditioning
         modulation:  [W patch_i + b + P_i], sublayers `Modulated` by time(t) + class(y)     DiT's adaLN-zero
-        prediction = joined(W_out exit(stack(tokens)))
+        linear:      prediction = joined(W_out exit(stack(tokens)))
+        levels:      prediction = what `noise` asks for, if the picture were joined(LevelHead(exit(stack(tokens)), z))
 
     Peebles and Xie 2022, arXiv:2212.09748. Conditions as tokens ask nothing of norms or connections, so they serve
     every scheme and are the default. Modulation is a wrapper of the sublayers and leaves norms and skips to the scheme;
@@ -105,6 +109,8 @@ class DiffusionTransformer(nn.Module):
         scheme: the residual scheme.
         grid: size of the pictures and of the patches.
         conditioning: "tokens" or "modulation".
+        head: "linear", or "levels" for pictures of 8-bit pixels.
+        noise: the forward process; the head "levels" reads it.
         seed: of the initial weights.
         calibration: for a scheme that sets initial values from data, a batch as `forward` takes it; "later" if
             `calibrate_` is called or weights are loaded before the first forward.
@@ -129,6 +135,8 @@ class DiffusionTransformer(nn.Module):
         *,
         grid: PatchGrid,
         conditioning: Conditioning = "tokens",
+        head: Head = "linear",
+        noise: Noise | None = None,
         seed: int = 0,
         calibration: tuple[Tensor, Tensor, Tensor] | Later | None = None,
         **shape: Any,
@@ -137,8 +145,10 @@ class DiffusionTransformer(nn.Module):
         check_calibration(scheme, calibration, "(pictures, times, labels)")
         if conditioning not in ("tokens", "modulation"):
             raise unknown("conditioning", str(conditioning), ("tokens", "modulation"))
+        if head not in ("levels", "linear"):
+            raise unknown("head", str(head), ("levels", "linear"))
         self.config, self.grid = model_config(shape), grid
-        self.scheme, self.conditioning = scheme, conditioning
+        self.scheme, self.conditioning, self.noise = scheme, conditioning, noise or Noise()
         self.embedding = PatchEmbedding(grid, self.config)
         self.time = TimeEmbedding(self.config.d_model)
         self.classes = nn.Embedding(self.config.vocab_size, self.config.d_model)
@@ -147,7 +157,8 @@ class DiffusionTransformer(nn.Module):
             for block in self.stack.blocks:
                 assert isinstance(block, Block)
                 block.sublayer = Modulated(block.sublayer, self.config.d_model)
-        self.head = nn.Linear(self.config.d_model, grid.values)
+        build = LevelHead if head == "levels" else nn.Linear
+        self.head = build(self.config.d_model, grid.values)
         self.initialise_(seed)
         if isinstance(calibration, tuple):
             self.calibrate_(*calibration)
@@ -195,8 +206,12 @@ class DiffusionTransformer(nn.Module):
             times: from 0, no noise, to 1.
             labels: classes, or `none`.
         """
-        hidden = self.stack(*self._given(noisy, times, labels))
-        return self.grid.joined(self.head(hidden[:, -self.grid.tokens :]))
+        hidden = self.stack(*self._given(noisy, times, labels))[:, -self.grid.tokens :]
+        if not isinstance(self.head, LevelHead):
+            return self.grid.joined(self.head(hidden))
+        patches = self.grid.cut(noisy)
+        clean = self.head(hidden, patches, self.noise.rates(times, patches))
+        return self.noise.prediction(noisy, times, self.grid.joined(clean))
 
     def _given(self, noisy: Tensor, times: Tensor, labels: Tensor) -> tuple[Tensor, Context]:
         """What the stack is given."""

@@ -69,6 +69,16 @@ class Noise:
         used = 2 * spent / (BETAS[0] + (BETAS[0] ** 2 + 2 * slope * spent).sqrt())
         return (used - _linear_start()) / (1 - _linear_start())
 
+    def spread(self, places: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Times for places from 0 to 1: below a half even in time, above it even in lambda.
+
+        Even times seldom come to little noise, which is where most bits of a picture lie: on Fashion-MNIST's pixels two
+        thirds of them at a lambda above 7.5, at which every 70th time is.
+        """
+        low, high = self.range()
+        even_in_lambda = self.time((low + (high - low) * (2 * places - 1)).double()).to(places.dtype)
+        return torch.where(places < 0.5, 2 * places, even_in_lambda).clamp(0, 1)
+
     def range(self) -> tuple[float, float]:
         """The least and the largest lambda: at time 1 and at time 0."""
         ends = self.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64))
@@ -97,6 +107,13 @@ class Noise:
         if self.predict == "epsilon":
             return (noisy - sigma * predicted) / alpha, predicted
         return alpha * noisy - sigma * predicted, sigma * noisy + alpha * predicted
+
+    def prediction(self, noisy: Tensor, times: Float[Tensor, "batch"], clean: Tensor) -> Tensor:
+        """The prediction that says that a noisy picture was this one: `parted` backwards."""
+        alpha, sigma = self.rates(times, noisy)
+        if self.predict == "epsilon":
+            return (noisy - alpha * clean) / sigma
+        return (alpha * noisy - clean) / sigma
 
 
 def _angles() -> tuple[float, float]:

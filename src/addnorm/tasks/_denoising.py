@@ -14,7 +14,7 @@ from addnorm.config import RunConfig
 from addnorm.data.image_splits import Images, ImageSplits
 from addnorm.layers.initialise import generator_for
 from addnorm.models.ddim import Sampler
-from addnorm.models.diffusion import Conditioning, DiffusionTransformer
+from addnorm.models.diffusion import Conditioning, DiffusionTransformer, Head
 from addnorm.models.noise import Noise
 from addnorm.tasks import _images
 from addnorm.tasks._generation import FEWEST, GenerationProblem, GenerationReader, cut
@@ -38,6 +38,7 @@ class Denoising:
         patch: side of a patch.
         noise: the forward process.
         conditioning: how time and class come to the body.
+        head: how the picture comes from it.
         drop: share of the training images that the model sees without their class.
         sampler: how pictures are drawn.
     """
@@ -45,6 +46,7 @@ class Denoising:
     patch: int
     noise: Noise
     conditioning: Conditioning
+    head: Head
     drop: float
     sampler: Sampler
 
@@ -63,6 +65,8 @@ class DiffusionReader(GenerationReader):
             schemes.parse(config.scheme),
             grid=cut(self.kind, self.choices.patch),
             conditioning=self.choices.conditioning,
+            head=self.choices.head,
+            noise=self.choices.noise,
             seed=config.seed,
             calibration="later",
             **shape,
@@ -81,7 +85,10 @@ class DiffusionReader(GenerationReader):
 
 
 class DiffusionProblem(GenerationProblem):
-    """`loss = mean (prediction(z_t, t, class) - target)^2`, t uniform, over all pixels; the class at times left out."""
+    """`loss = mean (prediction(z_t, t, class) - target)^2` over all pixels; the class at times left out.
+
+    Half of the t are even from 0 to 1, half are even in the signal-to-noise ratio's logarithm.
+    """
 
     loss_name = "squared error"
 
@@ -159,15 +166,15 @@ class DiffusionProblem(GenerationProblem):
         return self.choices.noise.noised(images, times, noise), times, labels
 
     def _noised(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """The batch with times, one in each of as many even parts of 0 to 1 as there are images, and noise."""
+        """The batch with times, at a place in each of as many even parts of 0 to 1 as there are images, and noise."""
         count = len(images)
         places = torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)
-        return images, labels, places / count, torch.randn(images.shape, generator=generator)
+        return images, labels, self.choices.noise.spread(places / count), torch.randn(images.shape, generator=generator)
 
     def _independent_error(self) -> float:
         """The least mean error when each pixel is a Gaussian of variance s^2 that knows nothing of the others."""
         spread = variances(self.splits.train)
-        times = (torch.arange(1000) + 0.5) / 1000
+        times = self.choices.noise.spread((torch.arange(1000) + 0.5) / 1000)
         alpha, sigma = (rate.square() for rate in self.choices.noise.rates(times, spread[None]))
         signal = spread if self.choices.noise.predict == "v" else alpha * spread
         return float((signal / (alpha * spread + sigma)).mean())

@@ -12,7 +12,7 @@ from addnorm.config import RunConfig
 from addnorm.data import images
 from addnorm.errors import UserError, unknown
 from addnorm.models.ddim import Sampler
-from addnorm.models.diffusion import Conditioning
+from addnorm.models.diffusion import Conditioning, Head
 from addnorm.models.noise import Noise
 from addnorm.models.patch_decoder import Within
 from addnorm.tasks import _images
@@ -25,6 +25,7 @@ from addnorm.tasks._task import Reader, Task, check_shape
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("diffusion", "autoregressive"),
     "conditioning": ("tokens", "modulation"),
+    "head": ("levels", "linear"),
 }
 
 
@@ -41,6 +42,8 @@ class ImageGeneration(Task):
         schedule: of the diffusion's noise: "cosine" or "linear".
         predict: what the diffusion predicts: "v" or "epsilon".
         conditioning: how time and class come to it: "tokens", or "modulation" of the sublayers (adaLN-zero).
+        head: how its picture comes from hidden vectors: "linear", or "levels", the mean of 256 grey levels, of which a
+            noisy pixel makes some likelier.
         drop: share of the training images that it sees without their class.
         sampling_steps: of DDIM.
         guidance: towards the class: 1 as trained, 0 without class.
@@ -60,6 +63,7 @@ class ImageGeneration(Task):
     schedule: Literal["cosine", "linear"] = "cosine"
     predict: Literal["v", "epsilon"] = "v"
     conditioning: Conditioning = "tokens"
+    head: Head = "levels"
     drop: float = 0.1
     sampling_steps: int = 25
     guidance: float = 1.5
@@ -115,6 +119,7 @@ class ImageGeneration(Task):
             patch=self.patch,
             noise=Noise(schedule=self.schedule, predict=self.predict),
             conditioning=self.conditioning,
+            head=self.head,
             drop=self.drop,
             sampler=Sampler(steps=self.sampling_steps, guidance=self.guidance),
         )
