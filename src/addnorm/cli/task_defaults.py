@@ -22,18 +22,23 @@ def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
     """
 
     def complete(values: Mapping[str, Any]) -> dict[str, Any]:
-        merged = dict(values)
+        merged, training = dict(values), {}
         if "task" in values:
             from addnorm import tasks
             from addnorm.specification import parts
 
             task = tasks.get(parts("task", values["task"])[0])
-            own = task.defaults if kind == "defaults" else {**_for_a_comparison(task.defaults), **task.comparison}
+            training = task.defaults
+            own = training if kind == "defaults" else {**_for_a_comparison(training), **task.comparison}
             merged = tasks.with_defaults(values, own)
         merged |= _of_store(merged)
         init = merged.get("init", FRESH[0])
-        if kind == "comparison" or init in FRESH:
+        if init in FRESH:
             return merged
+        if kind == "comparison":
+            from addnorm.studies import pretrained
+
+            return pretrained.completed(values, merged, training)
         from addnorm.interop.start import completed
 
         return {**merged, **completed(values, init)}
@@ -42,7 +47,7 @@ def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
 
 
 def _for_a_comparison(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What a comparison takes over from a task's training: data and shape; it starts afresh, and has its own budget."""
+    """What a comparison takes over from a task's training: data and shape; its start and its budget are its own."""
     from addnorm.studies.spec import CompareConfig
     from addnorm.tasks import BUDGETS
 

@@ -13,6 +13,7 @@ from typing import Any
 from addnorm import __version__, schemes, tasks
 from addnorm.errors import UserError
 from addnorm.files import append_json_line, finite, read_json_lines
+from addnorm.interop.start import start_from
 from addnorm.studies.aggregate import groups, rows
 from addnorm.studies.answers import answers
 from addnorm.studies.crew import WORKER, Job
@@ -69,7 +70,7 @@ def compare(
 
 
 def check(spec: CompareConfig) -> Problem:
-    """Refuse now what every run would refuse later: a scheme's fields, the data, a shape that a scheme cannot take.
+    """Refuse now what every run would refuse later: fields of a scheme, data, a shape or weights that do not fit.
 
     Returns:
         The task, with its data loaded.
@@ -86,7 +87,7 @@ def check(spec: CompareConfig) -> Problem:
     problem = tasks.prepare(planned[0].config)
     for run in planned:
         if run.config.seed == spec.seed:
-            problem.build(run.config)
+            start_from(problem.build(run.config), spec.init, task=spec.task)
     return problem
 
 

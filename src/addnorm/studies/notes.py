@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from addnorm.config import INIT_RULES
 from addnorm.studies.aggregate import Group
 from addnorm.studies.spec import CompareConfig
 
@@ -22,6 +23,11 @@ def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
         "All schemes share the learning rate, warm-up and every other setting; a scheme that does not train here may "
         "train with others.",
     ]
+    if spec.init not in INIT_RULES:
+        found.append(
+            f"All runs start from {spec.init}: a scheme that it was not trained under gets its sublayers alone, "
+            "under new connections (norms, gates), which counts against that scheme."
+        )
     if spec.seeds == 1:
         found[0] = "One seed: there are no intervals, and no difference can be called seen."
     if spec.pick == "best" and len(spec.learning_rates) > 1:

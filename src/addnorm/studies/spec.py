@@ -70,8 +70,8 @@ class CompareConfig:
     """Heads of keys and values. None: as many as num_heads."""
     d_ff: int | None = None
     """Inner width of the feed-forward. None: 4 times the width, for SwiGLU 8/3 times."""
-    activation: Literal["relu", "gelu", "swiglu"] = "gelu"
-    """Of the feed-forward."""
+    activation: Literal["relu", "gelu", "gelu-tanh", "swiglu"] = "gelu"
+    """Of the feed-forward; gelu-tanh is GPT-2's approximation of GELU."""
     arrangement: Literal["sequential", "parallel", "composed"] = "sequential"
     """sequential: a connection each for attention and feed-forward; parallel: both read the same input and share one;
     composed: feed-forward of attention under one."""
@@ -92,8 +92,15 @@ class CompareConfig:
     """Whether linears have biases."""
     tie_embeddings: bool = True
     """Whether the head shares the embedding's weights."""
-    init: Literal["xavier", "normal"] = "xavier"
-    """xavier: Glorot normal. normal: standard deviation 0.02."""
+    init: str = "xavier"
+    """Initial weights. xavier: Glorot normal. normal: standard deviation 0.02. Or what all runs start from: `minilm`, a
+    Hugging Face checkpoint directory, or the folder of a run; it brings its shape, depth and tokenizer."""
+    max_tokens: int | None = None
+    """The longest input for learned positions. None: 2048, or the context if that is longer."""
+    segments: int | None = None
+    """Kinds of segment that an encoder tells apart. None: as many as the task has."""
+    rotary_base: float = 10000.0
+    """Of rotary positions: the larger, the slower the slowest turn."""
     context: int = 32
     """Tokens in a training sequence."""
     batch_size: int = 8
@@ -212,7 +219,7 @@ def compare_config(values: Mapping[str, Any]) -> CompareConfig:
 
 def _run_config(spec: CompareConfig, arm: Arm, number: int) -> RunConfig:
     position = spec.layers.index(arm.layers)
-    own = {field.name for field in fields(CompareConfig)}
+    own = {field.name for field in fields(CompareConfig)} - ({"segments"} if spec.segments is None else set())
     shared = {name: value for name, value in _task_defaults(spec.task).items() if name not in own}
     shared |= {field.name: getattr(spec, field.name) for field in fields(RunConfig) if field.name in own}
     shared |= {
@@ -223,7 +230,7 @@ def _run_config(spec: CompareConfig, arm: Arm, number: int) -> RunConfig:
         "steps": None if spec.steps is None else _of_depth(spec.steps, position),
         "seconds": None if spec.seconds is None else _of_depth(spec.seconds, position),
         "seed": spec.seed + number,
-        "max_tokens": max(2048, spec.context),
+        "max_tokens": spec.max_tokens or max(2048, spec.context),
     }
     return RunConfig(**shared)
 
