@@ -56,7 +56,7 @@ def use(enabled: bool, folder: Path | None = None) -> None:
 
     Args:
         enabled: off means torch's operations alone.
-        folder: where compiled kernels are kept; by default `~/.cache/addnorm/kernels`.
+        folder: where compiled kernels are kept; by default `~/.cache/addnorm`.
     """
     _STATE.enabled = enabled
     if folder is not None:
@@ -104,11 +104,23 @@ def function(name: str, symbol: str, dtype: torch.dtype) -> ctypes._NamedFuncPoi
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """The address of a contiguous tensor's first number; null for None."""
+    """The address of a contiguous tensor's first number, which keeps the tensor alive; null for None."""
     if tensor is None:
         return ctypes.c_void_p(None)
     assert tensor.is_contiguous()
-    return ctypes.c_void_p(tensor.data_ptr())
+    address = ctypes.c_void_p(tensor.data_ptr())
+    address.tensor = tensor  # pyrefly: ignore[missing-attribute]
+    return address
+
+
+def folder() -> Path:
+    """Where what was compiled and measured on this machine is kept."""
+    return _STATE.folder or Path.home() / ".cache" / "addnorm"
+
+
+def processor_fingerprint() -> str:
+    """The kind of processor: its name and its instructions, hashed."""
+    return hashlib.sha256(f"{platform.machine()}{_processor()}".encode()).hexdigest()[:12]
 
 
 def status() -> dict[str, str]:
@@ -136,12 +148,11 @@ def _load(name: str) -> ctypes.CDLL | None:
 
 def _compiled(name: str, compiler: str, flags: tuple[str, ...]) -> Path:
     """The shared library, from an earlier process if nothing that made it has changed."""
-    folder = _STATE.folder or Path.home() / ".cache" / "addnorm" / "kernels"
-    target = folder / f"{name}-{_fingerprint(name, compiler, flags)}.so"
+    target = folder() / f"{name}-{_fingerprint(name, compiler, flags)}.so"
     if target.exists():
         return target
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{name}-") as scratch:
+    folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=folder(), prefix=f"{name}-") as scratch:
         half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
         _run([compiler, *flags, "-c", str(SOURCES / f"{name}.cpp"), "-o", str(half)])
         # Linked without OpenMP's runtime: torch has loaded one, and two would fight for the cores.
@@ -157,7 +168,7 @@ def _run(words: list[str]) -> None:
 def _fingerprint(name: str, compiler: str, flags: tuple[str, ...]) -> str:
     about = os.stat(os.path.realpath(compiler))
     parts = [compiler, str(about.st_size), str(about.st_mtime_ns), *flags, platform.machine(), _processor()]
-    texts = [(SOURCES / f"{name}.cpp").read_bytes(), (SOURCES / "native.h").read_bytes()]
+    texts = [path.read_bytes() for path in (SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h")))]
     return hashlib.sha256("\0".join(parts).encode() + b"\0".join(texts)).hexdigest()[:16]
 
 
@@ -167,4 +178,5 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    wanted = ("model name", "flags", "Features")
+    return "".join(sorted({line for line in lines if line.startswith(wanted)})) or platform.processor()

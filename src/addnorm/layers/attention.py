@@ -13,6 +13,7 @@ from addnorm.checks import check_at_least, check_attention, check_heads, check_p
 from addnorm.errors import UserError, unknown
 from addnorm.layers.context import Context, attention_mask, check_keep
 from addnorm.layers.inside import Inside, Parts, PlaceShape
+from addnorm.layers.linear import Linear
 from addnorm.layers.linear_attention import linear_mixture
 from addnorm.layers.mixture import attention_scores, fused_mixture, mixture_by_scores
 from addnorm.layers.norm import RMSNorm
@@ -101,10 +102,10 @@ class Attention(nn.Module):
         self.d_model, self.d_head = d_model, d_model // num_heads
         self.num_heads, self.num_kv_heads = num_heads, kv_heads
         self.dropout, self.output_dropout = options.dropout, options.output_dropout
-        self.q_proj = nn.Linear(d_model, d_model, bias=options.bias)
-        self.k_proj = nn.Linear(d_model, kv_heads * self.d_head, bias=options.bias)
-        self.v_proj = nn.Linear(d_model, kv_heads * self.d_head, bias=options.bias)
-        self.o_proj = nn.Linear(d_model, d_model, bias=options.bias)
+        self.q_proj = Linear(d_model, d_model, bias=options.bias)
+        self.k_proj = Linear(d_model, kv_heads * self.d_head, bias=options.bias)
+        self.v_proj = Linear(d_model, kv_heads * self.d_head, bias=options.bias)
+        self.o_proj = Linear(d_model, d_model, bias=options.bias)
         normed = options.qk_norm == "rms"
         self.q_norm: nn.Module = RMSNorm(self.d_head) if normed else nn.Identity()
         self.k_norm: nn.Module = RMSNorm(self.d_head) if normed else nn.Identity()

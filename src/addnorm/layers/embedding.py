@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from addnorm.config import ModelConfig
 from addnorm.errors import UserError
+from addnorm.kernels.linear import linear
 from addnorm.layers.context import check_keep
+from addnorm.layers.linear import Linear
 from addnorm.layers.position import LearnedPosition, SinusoidalPosition
 
 if TYPE_CHECKING:
@@ -126,13 +128,13 @@ class Head(nn.Module):
     def __init__(self, config: ModelConfig, logits: nn.Module | None = None) -> None:
         super().__init__()
         self.logits = logits or nn.Identity()
-        self.own = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.own = None if config.tie_embeddings else Linear(config.d_model, config.vocab_size, bias=False)
 
     def forward(
         self, hidden: Float[Tensor, "*tokens d_model"], embedding: nn.Embedding
     ) -> Float[Tensor, "*tokens vocab_size"]:
         """The logits."""
-        return self.logits(F.linear(hidden, embedding.weight if self.own is None else self.own.weight))
+        return self.logits(linear(hidden, embedding.weight if self.own is None else self.own.weight, None))
 
     def tables(self, embedding: nn.Embedding) -> list[Tensor]:
         """The weights of the embedding and of the head: their rows are vectors of the stream."""

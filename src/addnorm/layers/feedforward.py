@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from addnorm.checks import check_at_least, check_probability
 from addnorm.errors import unknown
 from addnorm.layers.inside import Inside, Parts, PlaceShape
+from addnorm.layers.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -61,9 +62,9 @@ class FeedForward(nn.Module):
         check_at_least("d_model", d_model, 1)
         check_at_least("d_ff", width, 1)
         self.activation, self.output_dropout = activation, output_dropout
-        self.fc1 = nn.Linear(d_model, width, bias=bias)
-        self.fc2 = nn.Linear(width, d_model, bias=bias)
-        self.gate = nn.Linear(d_model, width, bias=bias) if gated else None
+        self.fc1 = Linear(d_model, width, bias=bias)
+        self.fc2 = Linear(width, d_model, bias=bias)
+        self.gate = Linear(d_model, width, bias=bias) if gated else None
         self.built_for = inside or Inside()
         places = ("inner", "gate", "activated") if gated else ("inner", "activated")
         shape = PlaceShape(heads=0, width=width, d_model=d_model)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm.errors import UserError, unknown
+from addnorm.kernels.add_norm import Kind, add_norm, fits
 from addnorm.kernels.rms_norm import rms_norm
 from addnorm.layers.saturation import Derf, DynamicTanh
 
@@ -129,6 +130,33 @@ class BatchNorm(nn.Module):
         if _PADDING.again:
             mean, variance = mean.clone(), variance.clone()
         return F.batch_norm(tokens, mean, variance, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+
+def add_and_norm(
+    norm: nn.Module,
+    stream: Float[Tensor, "*tokens d_model"],
+    update: Float[Tensor, "*tokens d_model"],
+    alpha: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """The sum `alpha x + y` and the norm of it, in one pass over memory where there is one for them.
+
+    Args:
+        norm: a layer of this module.
+        stream, update: `x` and `y`.
+        alpha: a factor of the stream.
+    """
+    if _is_bare(norm) and not torch.compiler.is_compiling() and fits(stream, update):
+        assert isinstance(norm, (LayerNorm, RMSNorm))
+        kind = Kind(eps=norm.eps, centred=isinstance(norm, LayerNorm), alpha=alpha)
+        return add_norm(stream, update, norm.weight, getattr(norm, "bias", None), kind)
+    total = stream + update if alpha == 1 else alpha * stream + update
+    return total, norm(total)
+
+
+def _is_bare(norm: nn.Module) -> bool:
+    """Whether its call does no more than its formula: no hook waits for it."""
+    hooks = (norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks, norm._backward_pre_hooks)
+    return type(norm) in (LayerNorm, RMSNorm) and not any(hooks)
 
 
 def make_norm(kind: NormKind, d_model: int, eps: float = 1e-5) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from addnorm.checks import check_positive
 from addnorm.errors import unknown
-from addnorm.layers.norm import NORMS, NormKind, make_norm
+from addnorm.layers.norm import NORMS, NormKind, add_and_norm, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class PostNormConnection(Connection):
 
     def write(self, skip: Tensor, update: Tensor) -> Tensor:
         """Add, then normalise the sum."""
-        return self.norm(self.alpha * skip + update)
+        return add_and_norm(self.norm, skip, update, self.alpha)[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from addnorm.checks import check_positive
-from addnorm.layers.norm import NormKind, make_norm
+from addnorm.layers.norm import NormKind, add_and_norm, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site
 
 if TYPE_CHECKING:
@@ -29,6 +29,13 @@ class PreNormConnection(Connection):
     def write(self, skip: Tensor, update: Tensor) -> Tensor:
         """Add."""
         return skip + update
+
+    def hand_over(self, skip: Tensor, update: Tensor, following: Connection) -> tuple[Any, Any]:
+        """Add, and normalise the sum for the next site, in one pass."""
+        if type(self) is type(following) is PreNormConnection:
+            state, normed = add_and_norm(following.norm, skip, update)
+            return normed, state
+        return super().hand_over(skip, update, following)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,171 @@
+"""The box "Add & Norm": an update added to a stream, and the norm of the sum, in one pass over memory."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from addnorm.kernels import native
+from addnorm.kernels.precision import wide
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Which norm.
+
+    Args:
+        eps: added to the variance, or to the mean square.
+        centred: the mean is taken out first: LayerNorm; otherwise RMSNorm.
+        alpha: a factor of the stream in the sum.
+    """
+
+    eps: float
+    centred: bool
+    alpha: float = 1.0
+
+
+def add_norm(
+    stream: Float[Tensor, "*tokens d_model"],
+    update: Float[Tensor, "*tokens d_model"] | None,
+    weight: Float[Tensor, "d_model"],
+    bias: Float[Tensor, "d_model"] | None,
+    kind: Kind,
+) -> tuple[Float[Tensor, "*tokens d_model"], Float[Tensor, "*tokens d_model"]]:
+    """The sum `s = alpha x + y`, and its norm: `(s - mean) / sqrt(var + eps) w + b`, or `s / sqrt(mean(s^2) + eps) w`.
+
+    LayerNorm: Ba et al. 2016, arXiv:1607.06450; RMSNorm: Zhang and Sennrich 2019, arXiv:1910.07467. Added up in float32
+    (float64 for float64). The norm is of the sum as it is stored, rounded to the stream's precision. Backward keeps the
+    sum and one or two numbers a token.
+
+    Args:
+        stream: `x`.
+        update: `y`; None for the norm of the stream alone.
+        weight, bias: `w` and `b`; None for no bias.
+        kind: which norm.
+
+    Returns:
+        The sum (the stream itself without an update), and its norm in the stream's precision.
+    """
+    if torch.compiler.is_compiling() or not fits(stream, update):
+        return add_norm_reference(stream, update, weight, bias, kind)
+    total, normed = _AddNorm.apply(stream, update, weight, bias, kind)
+    return (stream if update is None else total), normed
+
+
+def add_norm_reference(
+    stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
+) -> tuple[Tensor, Tensor]:
+    """The same, as the formula reads."""
+    total = stream if update is None else kind.alpha * stream + update
+    long = wide(total)
+    if kind.centred:
+        long = long - long.mean(-1, keepdim=True)
+    normed = long * (long.square().mean(-1, keepdim=True) + kind.eps).rsqrt() * weight
+    return total, (normed if bias is None else normed + bias).to(total.dtype)
+
+
+def fits(stream: Tensor, update: Tensor | None) -> bool:
+    """Whether there is a C++ kernel for these."""
+    if stream.numel() == 0 or native.library("add_norm") is None:
+        return False
+    if update is None:
+        return native.takes(stream)
+    if update.shape != stream.shape:
+        return False
+    mixed = stream.dtype == torch.float32 and update.dtype == torch.bfloat16
+    return native.takes(stream) and native.takes(update) and (mixed or stream.dtype == update.dtype)
+
+
+def _forward(
+    stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sum, norm; and for backward each token's mean and inverse deviation."""
+    x, y = stream.contiguous(), None if update is None else update.contiguous()
+    numbers = torch.empty(2, x.numel() // x.shape[-1], dtype=_long(x))
+    total, normed = x if y is None else torch.empty_like(x), torch.empty_like(x)
+    mean, inverse = numbers
+    run = native.function("add_norm", "add_norm_forward", x.dtype)
+    if y is not None and y.dtype != x.dtype:
+        run = native.function("add_norm", "add_norm_forward_float", y.dtype)
+    parameters = weight.to(_long(x)).contiguous(), None if bias is None else bias.to(_long(x)).contiguous()
+    run(
+        *map(native.pointer, (x, y, *parameters)),
+        ctypes.c_double(kind.eps),
+        ctypes.c_double(kind.alpha),
+        *_sizes(x, kind),
+        *map(native.pointer, (total, normed, mean, inverse)),
+        ctypes.c_int(torch.get_num_threads()),
+    )
+    return total, normed, mean, inverse
+
+
+def _long(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _sizes(x: Tensor, kind: Kind) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int]:
+    return ctypes.c_int64(x.numel() // x.shape[-1]), ctypes.c_int64(x.shape[-1]), ctypes.c_int(kind.centred)
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
+    ) -> tuple[Tensor, Tensor]:
+        total, normed, mean, inverse = _forward(stream, update, weight, bias, kind)
+        ctx.kind, ctx.types = kind, (None if update is None else update.dtype, None if bias is None else bias.dtype)
+        ctx.save_for_backward(total, weight, mean, inverse)
+        ctx.set_materialize_grads(False)
+        if update is None:
+            total = torch.empty(0)
+            ctx.mark_non_differentiable(total)
+        return total, normed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+        """With `z` the normalised and `r` the inverse deviation: `dx = r (g w - mean(g w) - z mean(g w z)) + ds`."""
+        total, weight, mean, inverse = ctx.saved_tensors
+        grad_total, grad = grad_outputs
+        (update_type, bias_type), kind = ctx.types, ctx.kind
+        if grad is None:  # nobody read the norm
+            return _scaled(grad_total, kind), _as(grad_total, update_type), None, None, None
+        grad, sums = _backward(total, weight, (mean, inverse), (grad, grad_total), kind)
+        of_bias = None if bias_type is None else sums[1].to(bias_type)
+        of_stream = grad if update_type is None else _scaled(grad, kind)
+        return of_stream, _as(grad, update_type), sums[0].to(weight.dtype), of_bias, None
+
+
+def _scaled(grad: Tensor | None, kind: Kind) -> Tensor | None:
+    return grad if grad is None or kind.alpha == 1 else grad * kind.alpha
+
+
+def _as(grad: Tensor | None, dtype: torch.dtype | None) -> Tensor | None:
+    return None if grad is None or dtype is None else grad.to(dtype)
+
+
+def _backward(
+    total: Tensor, weight: Tensor, numbers: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor | None], kind: Kind
+) -> tuple[Tensor, Tensor]:
+    """The gradient of the sum; and those of the weight and the bias, one row each."""
+    of_norm, of_sum = (None if grad is None else grad.to(total.dtype).contiguous() for grad in grads)
+    threads = torch.get_num_threads()
+    partials = torch.zeros(threads, 2, total.shape[-1], dtype=_long(total))
+    found = torch.empty_like(total)
+    run = native.function("add_norm", "add_norm_backward", total.dtype)
+    assert run is not None  # the forward ran
+    run(
+        *map(native.pointer, (total, of_norm, of_sum, weight.to(_long(total)).contiguous())),
+        *_sizes(total, kind),
+        *map(native.pointer, (*numbers, found, partials)),
+        ctypes.c_int(threads),
+    )
+    return found, partials.sum(0)

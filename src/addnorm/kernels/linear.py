@@ -1,0 +1,105 @@
+"""One entrance to linear maps: the fastest route of this machine among those that are exact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from addnorm.kernels import linear_routes
+from addnorm.kernels.precision import uncast
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+FEW = 16
+"""Tokens below which the weights' reading decides: converting them costs more than a slow product (LOG.md)."""
+
+
+def linear(
+    x: Float[Tensor, "*tokens inputs"], weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, "outputs"] | None
+) -> Float[Tensor, "*tokens outputs"]:
+    """`x W^T + b`, and its backward, by the route of `addnorm.kernels.linear_routes`.
+
+    Every route multiplies numbers of the operands' precision and adds in float32 or better, so they differ in the order
+    of additions. Under autocast the operands are rounded to its precision, as in `torch.nn.functional.linear`.
+    Not differentiable twice, where the route is not torch's own.
+
+    Args:
+        x: the vectors.
+        weight, bias: of the map; None for no bias.
+    """
+    if torch.compiler.is_compiling() or not _plain(x, weight):
+        return F.linear(x, weight, bias)
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if dtype == torch.float64 or x.numel() < FEW * x.shape[-1]:
+        return F.linear(x, weight, bias)
+    route = linear_routes.current(dtype)
+    if route == "float32" and dtype == torch.bfloat16 and x.dtype != torch.float64:
+        return _Widened.apply(x, weight, bias, dtype)
+    if route == "onednn" and dtype == torch.float32 and x.dtype == weight.dtype == dtype:
+        return _OneDNN.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same, in float64 and rounded once."""
+    exact = x.double() @ weight.double().mT
+    return (exact if bias is None else exact + bias.double()).to(x.dtype)
+
+
+def _plain(*tensors: Tensor) -> bool:
+    return all(type(one) in (Tensor, torch.nn.Parameter) and one.device.type == "cpu" for one in tensors)
+
+
+def onednn(x: Float[Tensor, "tokens inputs"], weight: Tensor, bias: Tensor | None) -> Float[Tensor, "tokens outputs"]:
+    """`x W^T + b` by oneDNN; any strides."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class _Widened(torch.autograd.Function):
+    """bfloat16 operands, converted to float32 for a product that is rounded once; kept for backward as bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        rounded = x.to(dtype)
+        ctx.save_for_backward(rounded, weight)
+        ctx.types = x.dtype, None if bias is None else bias.dtype
+        rows = rounded.reshape(-1, x.shape[-1]).float()
+        shift = None if bias is None else bias.to(dtype).float()
+        with uncast(x):
+            y = F.linear(rows, weight.to(dtype).float(), shift)
+        return y.to(dtype).view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+        rounded, weight = ctx.saved_tensors
+        dtype, of_bias = ctx.types
+        grad, found = grad_outputs[0].reshape(-1, len(weight)).float(), (None, None, None)
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        with uncast(rounded):
+            x = (grad @ weight.to(rounded.dtype).float()).to(dtype).view(rounded.shape) if needs_x else None
+            rows = rounded.reshape(-1, rounded.shape[-1])
+            of_weight = (grad.t() @ rows.float()).to(weight.dtype) if needs_weight else None
+        found = x, of_weight, grad.sum(0).to(of_bias) if needs_bias else None
+        return *found, None
+
+
+class _OneDNN(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return onednn(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+        x, weight = ctx.saved_tensors
+        grad, needs = grad_outputs[0].reshape(-1, len(weight)), ctx.needs_input_grad
+        of_x = onednn(grad, weight.t(), None).view(x.shape) if needs[0] else None
+        of_weight = onednn(grad.t(), x.reshape(-1, x.shape[-1]).t(), None) if needs[1] else None
+        return of_x, of_weight, grad.sum(0) if needs[2] else None
