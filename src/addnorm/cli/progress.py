@@ -70,6 +70,11 @@ class Live:
         done = now.number - 1 + now.share
         self.bar.update(self.task, description="testing", total=now.count, completed=done, after=now.claim)
 
+    def of_bench(self, now: Any) -> None:
+        """Take in a `bench._run.Progress`."""
+        done = now.number - 1 + now.share
+        self.bar.update(self.task, description="measuring", total=now.count, completed=done, after=now.row)
+
     def doing(self, what: str) -> None:
         """Name a step that has no measure."""
         self.bar.update(self.task, description=what, total=None, after="")

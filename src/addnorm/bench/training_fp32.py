@@ -1,0 +1,36 @@
+"""Training in float32 beside three peers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from addnorm.bench._language_models import Size
+from addnorm.bench._row import Goal, OnProgress, Result, Row
+from addnorm.bench._training import against_peers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFp32(Row):
+    """Tokens a second of float32 training steps: forward, loss, backward, AdamW."""
+
+    rounds: int = 7
+    size: Size = Size()
+    goal: Goal = Goal(target=1.8, stretch=2.0)
+
+    number: ClassVar[int] = 1
+    title: ClassVar[str] = "fp32 training, Pre-LN"
+    measures: ClassVar[str] = (
+        "Our tokens a second over each peer's, in float32 training steps (forward, loss, backward, AdamW) of 2,048 "
+        "tokens (8 x 256): 8 layers, d=512, 8 heads, vocabulary 4,096. All: norm before the sublayer, GELU "
+        "feed-forward of 4d, causal, no dropout; beyond that each library's defaults."
+    )
+
+    def measure(self, progress: OnProgress) -> Result:
+        """All four in turns."""
+        return against_peers(self.size, "float32", self.goal, self.rounds, progress)
+
+    @classmethod
+    def quick(cls) -> Self:
+        """Two narrow layers."""
+        return cls(rounds=2, size=Size(d_model=32, num_layers=2, num_heads=2, vocab_size=64, batch=2, context=16))
