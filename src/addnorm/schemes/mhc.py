@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from addnorm.checks import check_at_least, check_count, check_finite, check_positive
+from addnorm.kernels import mhc_site
 from addnorm.kernels.mhc import Numbers, mhc_read
+from addnorm.kernels.mhc_site import Form, Held, Weights
 from addnorm.kernels.streams import add_update
-from addnorm.layers.norm import make_norm
+from addnorm.layers.norm import LayerNorm, RMSNorm, make_norm
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes._streams import ReadFrom, Reduce, StreamScheme, check_read_from, read_logits
 
@@ -52,17 +54,48 @@ class MHCConnection(Connection):
         self.bias[:n] = read_logits(n, self.home, self.scheme.read_from)
         self.bias[2 * n :] = self.scheme.diagonal * torch.eye(n).flatten()
 
-    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """`n(H_pre X)`; the skip is `H_res X` and `H_post`."""
-        numbers = Numbers(iterations=self.iterations, eps=self.eps)
+    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Held | tuple[Tensor, Tensor]]:
+        """`n(H_pre X)`; the skip is `H_res X` and `H_post`, or, in the C++ kernel, what they are made of."""
+        weights = self.weights()
+        if mhc_site.fits(state, weights):
+            return self._normed(weights, *mhc_site.read(state, weights))
         scale = self.alpha.index_select(0, self.owner)
-        read, mixed, post = mhc_read(state, self.phi, scale, self.bias, numbers)
+        read, mixed, post = mhc_read(state, self.phi, scale, self.bias, weights.form.numbers)
         return self.norm(read), (mixed, post)
 
-    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Held | tuple[Tensor, Tensor], update: Tensor) -> Tensor:
         """`H_res X + H_post^T y`."""
+        if isinstance(skip, Held):
+            return mhc_site.write(skip, update)
         mixed, post = skip
         return add_update(mixed, update, post)
+
+    def hand_over(self, skip: Any, update: Tensor, following: Connection) -> tuple[Any, Any]:
+        """Both in one pass over the streams, where both sites have the C++ kernel."""
+        if isinstance(skip, Held) and type(following) is MHCConnection:
+            weights = following.weights()
+            if mhc_site.fits(skip.streams, weights) and weights.phi.shape == self.phi.shape:
+                return following._normed(weights, *mhc_site.write_and_read(skip, update, weights))
+        return super().hand_over(skip, update, following)
+
+    def weights(self) -> Weights:
+        """What the C++ kernel is told of this site; it takes over the norm where it knows it."""
+        numbers = Numbers(iterations=self.iterations, eps=self.eps)
+        norm, gain, shift = self.norm, None, None
+        form = Form(numbers=numbers)
+        if isinstance(norm, LayerNorm | RMSNorm) and _is_bare(norm):
+            gain, shift = norm.weight, getattr(norm, "bias", None)
+            form = Form(numbers=numbers, norm="rms" if isinstance(norm, RMSNorm) else "layer", norm_eps=norm.eps)
+        return Weights(phi=self.phi, alpha=self.alpha, bias=self.bias, gain=gain, shift=shift, form=form)
+
+    def _normed(self, weights: Weights, read: Tensor, held: Held) -> tuple[Tensor, Held]:
+        return (self.norm(read) if weights.form.norm == "none" else read), held
+
+
+def _is_bare(norm: nn.Module) -> bool:
+    """Whether nothing but a known `forward` would run when the norm is called."""
+    hooks = (norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks, norm._backward_pre_hooks)
+    return type(norm) in (LayerNorm, RMSNorm) and not any(hooks)
 
 
 @dataclass(frozen=True, kw_only=True)
