@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import asdict
 
 import pytest
 
+from addnorm.errors import UserError
 from addnorm.files import read_json_lines, sha256
 from addnorm.training.checkpoint import WEIGHTS
 from addnorm.training.interruption import Interrupted, StopNow, Watch
@@ -160,3 +162,14 @@ def test_a_run_in_another_thread_trains_and_watches_nothing(tiny, tmp_path):
     thread.start()
     thread.join()
     assert results[0]["status"] == "finished"
+
+
+def test_a_signal_after_the_folder_was_removed_brings_nothing_of_it_back(tiny, tmp_path):
+    def remove_and_stop(progress):
+        if progress.step == 3:
+            shutil.rmtree(tmp_path / "run")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(UserError, match=r"run was removed, so checkpoint step-00000003 is lost"):
+        train(tiny(tokens=60 * 64, evaluations=1, signals=0, saves=1), tmp_path / "run", on_progress=remove_and_stop)
+    assert not (tmp_path / "run").exists()

@@ -71,6 +71,10 @@ class Checkpoints:
             if best:
                 write_atomically(self.folder / "best", name + "\n")
         except (OSError, SafetensorError) as error:
+            if not self.folder.parent.exists():
+                raise UserError(
+                    f"{self.folder.parent} was removed, so checkpoint {name} is lost; train anew."
+                ) from error
             kept = self.names()
             hint = f"{kept[-1]} is intact" if kept else "there is no older one"
             raise UserError(
@@ -136,7 +140,7 @@ class Checkpoints:
             return None
 
     def _write(self, name: str, checkpoint: Checkpoint) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)  # not its parents: who removed the run's folder wants none of it back
         part = Path(tempfile.mkdtemp(dir=self.folder, prefix=f".{name}.", suffix=".part"))
         try:
             os.chmod(part, 0o755)
