@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
+from addnorm.kernels.wide_attention import attention_fits, wide_attention
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -24,6 +26,8 @@ def fused_mixture(
         causal: forbid keys after the query; not beside a mask.
         dropout: the probability of dropping a weight.
     """
+    if mask is None and not dropout and attention_fits(*heads):
+        return wide_attention(*heads, causal=causal)
     # A branch, not the comparison as an argument: in a compiled graph for any shapes that is a symbol, not a bool.
     grouped = {} if heads.query.shape[1] == heads.key.shape[1] else {"enable_gqa": True}
     return F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout, is_causal=causal, **grouped)

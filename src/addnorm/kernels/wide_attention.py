@@ -1,0 +1,78 @@
+"""Attention of bfloat16 vectors computed in float32, where the processor has no bfloat16 arithmetic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from addnorm.kernels import linear_routes
+from addnorm.kernels.linear import FEW
+from addnorm.kernels.precision import uncast
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+_FORWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_BACKWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+
+
+def attention_fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether these would be attended to in bfloat16, and float32 is this machine's route for it."""
+    if torch.compiler.is_compiling() or _FORWARD is None or _BACKWARD is None or query.shape[2] < FEW:
+        return False
+    if not all(type(one) is Tensor and one.device.type == "cpu" for one in (query, key, value)):
+        return False
+    cast = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if cast else query.dtype
+    same = query.shape == key.shape == value.shape and (cast or query.dtype == key.dtype == value.dtype)
+    return same and dtype == torch.bfloat16 and linear_routes.current(dtype) == "float32"
+
+
+def wide_attention(
+    query: Float[Tensor, "batch heads tokens d_head"],
+    key: Float[Tensor, "batch heads tokens d_head"],
+    value: Float[Tensor, "batch heads tokens d_head"],
+    *,
+    causal: bool,
+) -> Float[Tensor, "batch heads tokens d_head"]:
+    """`softmax(q k^T / sqrt(d_head)) v` of vectors rounded to bfloat16, in float32, rounded once.
+
+    Dao et al. 2022, arXiv:2205.14135, as torch has it for CPUs. Backward keeps what torch's bfloat16 attention keeps.
+
+    Args:
+        query, key, value: of one shape.
+        causal: forbid keys after the query.
+    """
+    return _WideAttention.apply(query, key, value, causal)
+
+
+def wide_attention_reference(query: Tensor, key: Tensor, value: Tensor, *, causal: bool) -> Tensor:
+    """The same through torch's entrance and autograd."""
+    wide = (one.to(torch.bfloat16).float() for one in (query, key, value))
+    with uncast(query):
+        return F.scaled_dot_product_attention(*wide, is_causal=causal).to(torch.bfloat16)
+
+
+class _WideAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+        rounded = [one.to(torch.bfloat16) for one in (query, key, value)]
+        with uncast(query):
+            mixed, normaliser = _FORWARD(*(one.float() for one in rounded), 0.0, causal)
+        mixed = mixed.to(torch.bfloat16)
+        ctx.save_for_backward(*rounded, mixed, normaliser)
+        ctx.causal, ctx.types = causal, (query.dtype, key.dtype, value.dtype)
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+        *vectors, normaliser = ctx.saved_tensors
+        wide = [one.float() for one in (grad_outputs[0], *vectors)]
+        with uncast(normaliser):
+            found = _BACKWARD(*wide, normaliser, 0.0, ctx.causal)
+        return *(one.to(dtype) for one, dtype in zip(found, ctx.types, strict=True)), None
