@@ -20,6 +20,9 @@ class TrainOptions:
     """Folder of the run; must be new. Default: runs/train-DATE-TIME, with --resume the newest of them."""
     resume: bool = False
     """Continue a run that was stopped, with its config, bit for bit as if it had not been stopped."""
+    threads: int | None = None
+    """Processor threads. None: OMP_NUM_THREADS if it is set, else one up to a width of 128, where a second brings
+    little, and all cores beyond. A resumed run keeps what it had."""
     config: Path | None = None
     """TOML or JSON file with any of the fields above, such as a run's config.json; flags override it."""
     print_config: bool = False
@@ -51,12 +54,15 @@ def _train(config: RunConfig, options: TrainOptions) -> int:
 
 def _run(config: RunConfig, out: Path, options: TrainOptions) -> dict[str, Any]:
     from addnorm.cli.progress import Live
+    from addnorm.cli.threads import computing_with, threads
 
+    number = threads(options.threads, config.d_model, out if options.resume else None)
     with Live(quiet=options.json) as live:
         live.doing("loading torch")
         from addnorm.training.run import train
 
-        return train(config, out, resume=options.resume, on_progress=live.of_run)
+        with computing_with(number):
+            return train(config, out, resume=options.resume, on_progress=live.of_run)
 
 
 def _summary(result: dict[str, Any], out: Path) -> list[str]:
