@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from addnorm import schemes
+from addnorm.kernels.choice import choose
 from addnorm.probes import machine as machine_probe
 from command_line import apart, here
 
@@ -224,3 +225,20 @@ def test_doctor_tells_the_machine_and_what_to_do(monkeypatch):
     told = json.loads(here("doctor", "--json").out)
     assert told["variables"]["OMP_NUM_THREADS"] == "1"
     assert all(product["linear_gflops"] > 0 for product in told["machine"]["products"])
+    assert told["kernels"]["add_norm"] == "C++"
+    assert told["kernels"]["linear, float32"] in ("torch", "onednn")
+
+
+def test_the_environment_switches_the_kernels_off(monkeypatch):
+    monkeypatch.setattr(machine_probe, "REPEAT_S", 1e-3)
+    monkeypatch.setenv("ADDNORM_KERNELS", "torch")
+    try:
+        told = json.loads(here("doctor", "--json").out)
+        assert told["kernels"]["add_norm"].startswith("torch")
+        assert told["kernels"]["linear, bfloat16"] == "torch"
+        monkeypatch.setenv("ADDNORM_KERNELS", "mkl")
+        refused = here("doctor", "--json")
+        assert refused.code == 2
+        assert "auto, torch" in refused.err
+    finally:
+        choose("auto")

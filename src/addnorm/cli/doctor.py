@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # What changes how fast torch computes, where it finds data, or what this command prints.
 VARIABLES = re.compile(
-    r"(OMP|MKL|KMP|OPENBLAS|GOMP|ONEDNN|DNNL|ATEN|TORCH|PYTORCH|MALLOC|HF)_\w+|LD_PRELOAD|CUDA_VISIBLE_DEVICES|NO_COLOR|COLUMNS"
+    r"(ADDNORM|OMP|MKL|KMP|OPENBLAS|GOMP|ONEDNN|DNNL|ATEN|TORCH|PYTORCH|MALLOC|HF)_\w+|LD_PRELOAD|CUDA_VISIBLE_DEVICES|NO_COLOR|COLUMNS"
 )
 
 
@@ -39,18 +39,22 @@ def _doctor(options: DoctorOptions) -> int:
 
     with Live(quiet=options.json) as live:
         live.doing("measuring")
+        from addnorm.kernels.choice import status
         from addnorm.probes.machine import measure
         from addnorm.probes.machine_advice import advice
         from addnorm.training.environment import describe
 
         about, machine = describe(), measure()
+    kernels = status()
     variables = {name: value for name, value in sorted(os.environ.items()) if VARIABLES.fullmatch(name)}
     sentences = advice(machine)
     if options.json:
-        console.print_json({**about, "variables": variables, "machine": asdict(machine), "advice": sentences})
+        console.print_json(
+            {**about, "variables": variables, "machine": asdict(machine), "kernels": kernels, "advice": sentences}
+        )
     else:
         screen = console.out()
-        for line in (*_facts(about, machine, variables), *_rates(machine), *_advice(sentences)):
+        for line in (*_facts(about, machine, variables), *_rates(machine), *_kernels(kernels), *_advice(sentences)):
             screen.print(line, markup=False)
     return 0
 
@@ -82,6 +86,14 @@ def _rates(machine: Machine) -> Iterator[str]:
             f"small copies {machine.small_thread_speedup:.2f}"
         )
     yield f"smallest operation: {machine.operation_us:.1f} us"
+
+
+def _kernels(kernels: dict[str, str]) -> Iterator[str]:
+    yield "\nkernels of this library, and what computes them here"
+    width = max(map(len, kernels))
+    for name, runs in kernels.items():
+        yield f"  {name:<{width}}  {runs}"
+    yield "  ADDNORM_KERNELS=torch takes torch's operations alone"
 
 
 def _advice(sentences: Sequence[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -56,7 +57,17 @@ def invoke(
     made = [part(**own) for part, own in zip(parts, [complete(given[0]), *given[1:]], strict=True)]
     if getattr(made[-1], "print_config", False):
         return _print_config(made[0])
+    _choose_kernels()
     return run(*made)
+
+
+def _choose_kernels() -> None:
+    """As the environment says; kernels need torch, so without a word nothing is imported."""
+    word = os.environ.get("ADDNORM_KERNELS")
+    if word:
+        from addnorm.kernels.choice import choose
+
+        choose(word)
 
 
 def _config_file(name: str, entries: Mapping[str, Entry], stored: str) -> Path | None:

@@ -32,8 +32,18 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     _one_thread()
+    _choose_kernels()
     for line in sys.stdin:
         _send(out, _answer(json.loads(line), out))
+
+
+def _choose_kernels() -> None:
+    """As for the command that started this process."""
+    from addnorm.kernels.choice import VARIABLE, choose
+
+    word = os.environ.get(VARIABLE)
+    if word:
+        choose(word)
 
 
 def _one_thread() -> None:
