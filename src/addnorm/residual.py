@@ -114,6 +114,13 @@ class Connection(nn.Module, ABC):
         """
         return following.read(self.write(skip, update))
 
+    def foresee(self, state: State, following: Sequence[Connection], way_out: Exit) -> State:
+        """The entrance's state, made ready for all that will read it; by default as it is.
+
+        Asked of the first connection where nobody sees the states between the sites.
+        """
+        return state
+
 
 class Exit(nn.Module):
     """From any state to the hidden vector: `norm(collapse(state))`.

@@ -192,6 +192,7 @@ class Stack(nn.Module):
     def _handed_over(self, state: State, context: tuple[Any, ...]) -> State:
         """All blocks; the write of each site together with the read of the next."""
         first, *others = (block for block in self.blocks if isinstance(block, Block))
+        state = first.connection.foresee(state, [block.connection for block in others], self.exit)
         x, skip = first.connection.read(state)
         before = first
         for block in others:

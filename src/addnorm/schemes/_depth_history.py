@@ -1,15 +1,20 @@
 """What the two forms of attention residuals share: the read, the way out, the state's form.
 
-The state is a tuple of the sources that the next sublayer reads, the embedding first, each `[..., d_model]`.
+The state is a tuple of the sources that the next sublayer reads, the embedding first, each `[..., d_model]`. Where
+nobody sees the states a stack's first connection turns it into a `History`, whose reads and gradients are a kernel's.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from addnorm.kernels.depth_attention import depth_attention
-from addnorm.layers.norm import NormKind, make_norm
+from addnorm.kernels.depth_history import History, Norm, begin
+from addnorm.kernels.depth_history_call import LAYER, RMS
+from addnorm.layers.norm import LayerNorm, NormKind, RMSNorm, make_norm
 from addnorm.residual import Connection, Exit
 
 Sources = tuple[Tensor, ...]
@@ -46,13 +51,27 @@ class HistoryConnection(Connection):
         if self.query is not None:
             self.query.zero_()
 
-    def read(self, state: Sources) -> tuple[Tensor, Sources]:
-        """The normalised mixture; the sources themselves are the skip."""
-        mixture = state[0] if self.query is None else depth_attention(self.query, state, self.eps)
-        return self.norm(mixture), state
+    def foresee(self, state: Sources, following: Sequence[Connection], way_out: Exit) -> Sources | History:
+        """A history that knows all queries, if all that follows is of this kind and the kernel runs."""
+        later = [one for one in following if type(one) is HistoryConnection and one.eps == self.eps]
+        queries = [one.query for one in later if one.query is not None]
+        plain = type(self) is HistoryConnection and self.query is None and self.appends
+        if not plain or len(queries) < len(following) or not isinstance(way_out, HistoryExit) or not way_out.is_bare:
+            return state
+        return begin(state, [*queries, way_out.query], self.eps) or state
 
-    def write(self, skip: Sources, update: Tensor) -> Sources:
+    def read(self, state: Sources | History) -> tuple[Tensor, Sources | History]:
+        """The normalised mixture; the sources themselves are the skip."""
+        if self.query is None:
+            return self.norm(state.fresh[0] if isinstance(state, History) else state[0]), state
+        if isinstance(state, History):
+            return _read(state, self.norm)
+        return _read_alone(state, self), state
+
+    def write(self, skip: Sources | History, update: Tensor) -> Sources | History:
         """One source more, or the last one grown."""
+        if isinstance(skip, History):
+            return skip.append(update) if self.appends else skip.grow(update)
         if self.appends:
             return (*skip, update)
         return (*skip[:-1], skip[-1] + update)
@@ -71,6 +90,35 @@ class HistoryExit(Exit):
         """All sources alike."""
         self.query.zero_()
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but `forward` would run when it is called, with the eps of its connections."""
+        return type(self) is HistoryExit and not (self._forward_hooks or self._forward_pre_hooks)
+
+    def forward(self, state: Sources | History) -> Tensor:
+        """The hidden vector that a head reads."""
+        return _read(state, self.norm)[0] if isinstance(state, History) else _read_alone(state, self)
+
     def collapse(self, state: Sources) -> Tensor:
         """One vector a token, before the final norm."""
         return depth_attention(self.query, state, self.eps)
+
+
+def _read(history: History, norm: nn.Module) -> tuple[Tensor, History]:
+    """The kernel normalises too, where it knows the norm and nobody watches it."""
+    if not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks):
+        if type(norm) is LayerNorm:
+            return history.read(Norm(kind=LAYER, weight=norm.weight, bias=norm.bias, eps=norm.eps))
+        if type(norm) is RMSNorm:
+            return history.read(Norm(kind=RMS, weight=norm.weight, eps=norm.eps))
+    mixture, history = history.read(Norm())
+    return norm(mixture), history
+
+
+def _read_alone(state: Sources, reader: HistoryConnection | HistoryExit) -> Tensor:
+    """The same bits as from a history of the whole stack, in float32 and float64."""
+    assert reader.query is not None
+    history = begin(state, [reader.query], reader.eps)
+    if history is None:
+        return reader.norm(depth_attention(reader.query, state, reader.eps))
+    return _read(history, reader.norm)[0]

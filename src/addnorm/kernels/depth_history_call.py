@@ -1,0 +1,64 @@
+"""Calls of `depth_history.cpp`: its arguments, field by field as there."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from addnorm.kernels import native
+
+NAME = "depth_history"
+NONE, LAYER, RMS = range(3)  # norms
+ALONE = 64  # tokens that one thread does sooner than two
+
+
+def _structure(lists: str, tensors: str, numbers: str, reals: str = "") -> type[ctypes.Structure]:
+    kinds = {lists: ctypes.c_void_p, tensors: ctypes.c_void_p, numbers: ctypes.c_int64, reals: ctypes.c_double}
+    fields = [(name, kind) for names, kind in kinds.items() for name in names.split()]
+    return type("Call", (ctypes.Structure,), {"_fields_": fields})
+
+
+READ = _structure(
+    "sources inverse",
+    "before update query gain bias mixture result weights scores statistics",
+    "n born tokens d threads kind",
+    "eps norm_eps",
+)
+GATHER = _structure(
+    "grads levels weights scores queries grad_queries widths",
+    "grad mixture gain statistics grad_mixture level grad_gain grad_bias value inverse carried grad_value",
+    "place reads tokens d threads stride kind",
+)
+
+
+def numbers(given: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+    """As the kernel takes them; keep it until the call is over."""
+    return (ctypes.c_int64 * len(given))(*given)
+
+
+def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_int64]:
+    """Of contiguous tensors; keep both until the call is over."""
+    return numbers([tensor.data_ptr() for tensor in tensors])
+
+
+def call(
+    symbol: str,
+    layout: type[ctypes.Structure],
+    lists: Mapping[str, ctypes.Array[ctypes.c_int64]],
+    tensors: Mapping[str, Tensor | None],
+    others: Mapping[str, float],
+) -> None:
+    """Lists and tensors live until it returns; what is not named is null."""
+    places = {name: ctypes.addressof(one) for name, one in lists.items()}
+    places |= {name: one.data_ptr() for name, one in tensors.items() if one is not None}
+    kernel = native.function(NAME, symbol, tensors["mixture"].dtype)  # pyrefly: ignore
+    assert kernel is not None
+    kernel(ctypes.byref(layout(**places, **others)))
+
+
+def threads(tokens: int) -> int:
+    """As many as torch uses, and one for few tokens."""
+    return 1 if tokens < ALONE else torch.get_num_threads()
