@@ -5,7 +5,9 @@ import types
 
 import pytest
 
-from addnorm.data import huggingface, sources
+from addnorm.data import huggingface, labelled_text, parallel_text, sources, streamed_dataset
+from addnorm.data.faults import Faults
+from addnorm.data.pieces import Place
 from addnorm.data.text import joined
 from addnorm.errors import UserError
 
@@ -105,6 +107,51 @@ def test_mistakes_are_one_clear_line(hub, source, splits, message):
     with pytest.raises(UserError, match=message) as caught:
         sources.load(source)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def datasets():
+    return pytest.importorskip("datasets", reason="the extra hf is not installed")
+
+
+@pytest.mark.parametrize("kind", ["one split", "several splits", "parquet", "json lines"])
+def test_the_real_package_reads_labels_and_translations_in_every_local_form(datasets, tmp_path, kind):
+    labels = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["odd", "even"])})
+    texts = datasets.Dataset.from_dict(
+        {"text": [f"word {n}" for n in range(300)], "label": [n % 2 for n in range(300)]}, features=labels
+    )
+    pairs = datasets.Dataset.from_dict({"translation": [{"en": f"word {n}", "es": f"voz {n}"} for n in range(300)]})
+    for name, rows in (("texts", texts), ("pairs", pairs)):
+        folder = tmp_path / name
+        folder.mkdir()
+        {
+            "one split": lambda: rows.save_to_disk(folder),  # noqa: B023  called at once
+            "several splits": lambda: datasets.DatasetDict(train=rows).save_to_disk(folder),  # noqa: B023
+            "parquet": lambda: rows.to_parquet(folder / "train.parquet"),  # noqa: B023
+            "json lines": lambda: rows.to_json(folder / "train.jsonl"),  # noqa: B023
+        }[kind]()
+    found = labelled_text.load(f"hf:{tmp_path / 'texts'}")
+    numbers = kind == "json lines"  # which keeps no names of classes
+    odd = "0" if numbers else "odd"
+    assert found.train[0].text == "word 0" and {record.label for record in found.train} == {
+        odd,
+        "1" if numbers else "even",
+    }
+    assert found.train[0].label == odd
+    pair = parallel_text.load(f"hf:{tmp_path / 'pairs'}").train[0]
+    assert (pair.source, pair.target) == ("word 0", "voz 0")
+
+
+def test_the_real_package_streams_what_was_saved_to_disk(datasets, tmp_path):
+    rows = [f"tale {n} {'x' * 990}" for n in range(400)] + [None]
+    datasets.Dataset.from_dict({"text": rows}).save_to_disk(tmp_path / "saved")
+    source = f"hf:{tmp_path / 'saved'}"
+    splits = sources.load(source)
+    together = "\n\n".join(joined(split) for split in (splits.train, splits.validation, splits.test))
+    assert sorted(together.split("\n\n")) == sorted(row for row in rows if row)
+    assert streamed_dataset.splits(source) == [("train", None)]
+    streamed = streamed_dataset.rows(source, "train", None, Faults(skip=True), Place(line=390))
+    assert [piece.text for piece in streamed] == rows[390:400]
 
 
 def test_the_real_package_reads_a_local_data_set(tmp_path):

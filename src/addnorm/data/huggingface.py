@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from addnorm.data.text import HELD_OUT, Document, TextSplits, hold_out
@@ -14,6 +15,8 @@ BLOCK_CHARACTERS = 100_000
 """Rows are gathered into documents of about this size, which are held out whole."""
 MAX_BLOCKS = 1_000
 """Of a split; rows behind them are left out, so that a web-sized set does not fill the memory."""
+_SAVED = ("dataset_dict.json", "state.json")
+"""What `save_to_disk` writes into a folder: several splits, or one."""
 _VALIDATION_NAMES = ("validation", "valid", "dev")
 
 
@@ -59,8 +62,14 @@ def parse(source: str) -> tuple[str, str | None, str]:
     return name, config or None, column or "text"
 
 
-def load_dataset(source: str, name: str, config: str | None) -> Any:
-    """The splits of a data set by name.
+def load_dataset(source: str, name: str, config: str | None, **how: Any) -> Any:
+    """The splits of a data set by name, of a local folder with data files, or of what `save_to_disk` left.
+
+    Args:
+        source: what the user called it.
+        name: of the data set, or a folder.
+        config: of the data set.
+        how: more for `datasets.load_dataset`.
 
     Raises:
         UserError: the extra `hf` is missing, or the data set cannot be loaded.
@@ -70,7 +79,10 @@ def load_dataset(source: str, name: str, config: str | None) -> Any:
     except ImportError:
         raise UserError(f"data '{source}' needs the extra hf; run: pip install 'addnorm[hf]'") from None
     try:
-        return datasets.load_dataset(name, config)
+        if any((Path(name) / file).is_file() for file in _SAVED):
+            found = datasets.load_from_disk(name)
+            return found if isinstance(found, dict) else {"train": found}
+        return datasets.load_dataset(name, config, **how)
     except Exception as error:  # not found, offline, unknown config: each its own class, none of them ours
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{source} cannot be loaded ({reason}); use the name of a data set you can reach.") from error
@@ -101,6 +113,8 @@ def _gather(texts: Iterable[str]) -> Iterator[str]:
 def _texts(source: str, rows: Any, column: str) -> Iterator[str]:
     for row in rows:
         text = row[column]
+        if text is None:  # an empty cell
+            continue
         if not isinstance(text, str):
             raise UserError(f"column '{column}' of {source} holds {type(text).__name__}, not text; name a text column.")
         if text.strip():

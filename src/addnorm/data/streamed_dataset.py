@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
 from addnorm.data.faults import Faults
-from addnorm.data.huggingface import parse
+from addnorm.data.huggingface import load_dataset, parse
 from addnorm.data.pieces import Piece, Place
 from addnorm.errors import UserError
 
@@ -64,12 +63,4 @@ def _rows(source: str, name: str, done: int) -> Iterator[dict[str, Any]]:
 
 def _loaded(source: str) -> Any:
     name, config, _ = parse(source)
-    try:
-        datasets = importlib.import_module("datasets")
-    except ImportError:
-        raise UserError(f"'{source}' needs the extra hf; run: pip install 'addnorm[hf]'") from None
-    try:
-        return datasets.load_dataset(name, config, streaming=True)
-    except Exception as error:  # not found, offline, unknown config
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{source} cannot be loaded ({reason}); use the name of a data set you can reach.") from error
+    return load_dataset(source, name, config, streaming=True)
