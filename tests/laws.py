@@ -211,6 +211,20 @@ def checkpointing_changes_nothing(scheme: Scheme) -> None:
         assert torch.equal(plain, recomputed)
 
 
+def rebuilding_changes_nothing(scheme: Scheme) -> None:
+    """Loss and every gradient are bit-equal with norms and activations made again in backward, in training."""
+    results = []
+    for rebuilding in (False, True):
+        model = moved(scheme).train()
+        model.stack.rebuilding = rebuilding
+        torch.manual_seed(0)
+        loss = projected(model(tokens()))
+        loss.backward()
+        results.append([loss, *(p.grad for p in model.parameters())])
+    for plain, rebuilt in zip(*results, strict=True):
+        assert torch.equal(plain, rebuilt)
+
+
 def a_probe_changes_no_bit(scheme: Scheme) -> None:
     """Loss and every gradient are bit-equal while the signal flow is measured, and the measurement is there."""
     results, depth = [], 4

@@ -16,6 +16,7 @@ import laws
 import laws_of_form
 from addnorm import schemes
 from addnorm.errors import UserError
+from addnorm.kernels.rebuild import rebuildable
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes.pre_norm import PreNormConnection
 
@@ -40,6 +41,11 @@ class MixesRows(PreNormConnection):
 class CountsTokens(PreNormConnection):
     def write(self, skip: Tensor, update: Tensor) -> Tensor:
         return skip + update / torch.arange(1, update.shape[-2] + 1)[:, None]
+
+
+class RebuildsAnother(PreNormConnection):
+    def read(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        return rebuildable(self.norm(state) * 2, lambda: self.norm(state.detach()) * 3), state
 
 
 class HasADeadParameter(PreNormConnection):
@@ -161,6 +167,7 @@ FAULTS: list[tuple[Callable[[Scheme], None], Scheme]] = [
     (laws.read_and_write_have_the_right_gradient, Toy(faulty=Detaches)),
     (laws.read_and_write_have_the_right_gradient, SaysItStopsAGradient()),
     (laws.checkpointing_changes_nothing, Toy(faulty=Remembers)),
+    (laws.rebuilding_changes_nothing, Toy(faulty=RebuildsAnother)),
     (laws.it_starts_as_it_claims, Toy(faulty=IsHalf)),
     (laws.it_starts_as_it_claims, Toy(faulty=Detaches)),
     (laws.a_probe_changes_no_bit, Toy(faulty=SeesTheProbe)),

@@ -155,6 +155,9 @@ class RunConfig(Shape):
     """How often it may go back; one more spike, and the run has diverged."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast."""
+    memory: Literal["keep", "rebuild", "checkpoint"] = "keep"
+    """What backward finds. keep: all activations. rebuild: norms and activation functions are computed again, for two
+    thirds of the bytes. checkpoint: every sublayer is. No result changes."""
     seed: int = 0
     """Of the initial weights, the batches and dropout."""
     evaluations: int = 10
@@ -197,6 +200,7 @@ class RunConfig(Shape):
         for name, allowed in (
             ("schedule", ("cosine", "linear", "wsd", "constant")),
             ("precision", ("float32", "bfloat16")),
+            ("memory", ("keep", "rebuild", "checkpoint")),
         ):
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)

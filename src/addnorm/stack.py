@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from addnorm.errors import UserError
+from addnorm.kernels.rebuild import rebuilding
 from addnorm.layers.context import Context
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import current_padding, padding
@@ -126,7 +127,7 @@ class Stack(nn.Module):
         )
         self.exit = scheme.exit(d_model)
         self.sites = places
-        self.checkpointing = False
+        self.checkpointing = self.rebuilding = False
         self.rescale_()
         if isinstance(calibration, Tensor):
             self.calibrate_(calibration)
@@ -176,6 +177,10 @@ class Stack(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "*tokens d_model"], *context: Any) -> Float[Tensor, "*tokens d_model"]:
         """The hidden vectors; `context` goes to every sublayer as it came."""
+        with rebuilding() if self.rebuilding else nullcontext():
+            return self._run(embedding, context)
+
+    def _run(self, embedding: Tensor, context: tuple[Any, ...]) -> Tensor:
         state, context = self.entrance(embedding), self._surroundings(context)
         if self._can_hand_over():
             return self.exit(self._handed_over(state, context))

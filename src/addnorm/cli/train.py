@@ -59,8 +59,10 @@ def _run(config: RunConfig, out: Path, options: TrainOptions) -> dict[str, Any]:
     number = threads(options.threads, config.d_model, out if options.resume else None)
     with Live(quiet=options.json) as live:
         live.doing("loading torch")
+        from addnorm.kernels.allocator import keep_freed_memory
         from addnorm.training.run import train
 
+        keep_freed_memory()
         with computing_with(number):
             return train(config, out, resume=options.resume, on_progress=live.of_run)
 

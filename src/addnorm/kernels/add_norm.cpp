@@ -1,5 +1,11 @@
 // The sum of a stream and an update, and its LayerNorm or RMSNorm, in one pass; and the backward of both in one pass.
 // One row a token; a row stays in the first cache from its first reading to its last writing.
+// Products are rounded before they are added: then the fused step has the bits of its two halves, one after the other.
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
 #include "native.h"
 
 namespace {
@@ -31,19 +37,18 @@ void forward(const T *stream, const U *update, Norm<Wide<T>> norm, T *sum, T *no
       if (update) {
         const U *more = update + t * width;
         T *out = sum + t * width;
-#pragma omp simd reduction(+ : total)
+#pragma omp simd
         for (Index i = 0; i < width; ++i) {
           store(out[i], alpha * W(wide(in[i])) + W(wide(more[i])));
           x[i] = wide(out[i]);  // what later readers of the sum will see
-          total += x[i];
         }
       } else {
-#pragma omp simd reduction(+ : total)
-        for (Index i = 0; i < width; ++i) {
-          x[i] = wide(in[i]);
-          total += x[i];
-        }
+#pragma omp simd
+        for (Index i = 0; i < width; ++i) x[i] = wide(in[i]);
       }
+      // A loop of its own: with an update or without, the same numbers are added up in the same order.
+#pragma omp simd reduction(+ : total)
+      for (Index i = 0; i < width; ++i) total += x[i];
       const W centre = norm.centred ? total / W(width) : W(0);
       W squares = 0;
 #pragma omp simd reduction(+ : squares)

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import native
 from addnorm.kernels.precision import wide
+from addnorm.kernels.rebuild import rebuildable
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -57,7 +58,9 @@ def add_norm(
     if torch.compiler.is_compiling() or not fits(stream, update):
         return add_norm_reference(stream, update, weight, bias, kind)
     total, normed = _AddNorm.apply(stream, update, weight, bias, kind)
-    return (stream if update is None else total), normed
+    total = stream if update is None else total
+    kept = total.detach()
+    return total, rebuildable(normed, lambda: _forward(kept, None, weight, bias, kind)[1])
 
 
 def add_norm_reference(
@@ -95,6 +98,7 @@ def _forward(
     run = native.function("add_norm", "add_norm_forward", x.dtype)
     if y is not None and y.dtype != x.dtype:
         run = native.function("add_norm", "add_norm_forward_float", y.dtype)
+    assert run is not None  # it fits
     parameters = weight.to(_long(x)).contiguous(), None if bias is None else bias.to(_long(x)).contiguous()
     run(
         *map(native.pointer, (x, y, *parameters)),

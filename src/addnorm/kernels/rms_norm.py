@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from addnorm.kernels.add_norm import Kind, add_norm, fits
 from addnorm.kernels.precision import dot, wide
+from addnorm.kernels.rebuild import rebuildable
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -31,7 +32,8 @@ def rms_norm(
         return _forward(x, weight, eps)[0]
     if fits(x, None):
         return add_norm(x, None, weight, None, Kind(eps=eps, centred=False))[1]
-    return _RMSNorm.apply(x, weight, eps)
+    kept = x.detach()
+    return rebuildable(_RMSNorm.apply(x, weight, eps), lambda: _forward(kept, weight, eps)[0])
 
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:

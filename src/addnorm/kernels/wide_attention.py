@@ -52,15 +52,16 @@ def wide_attention(
 
 def wide_attention_reference(query: Tensor, key: Tensor, value: Tensor, *, causal: bool) -> Tensor:
     """The same through torch's entrance and autograd."""
-    wide = (one.to(torch.bfloat16).float() for one in (query, key, value))
+    q, k, v = (one.to(torch.bfloat16).float() for one in (query, key, value))
     with uncast(query):
-        return F.scaled_dot_product_attention(*wide, is_causal=causal).to(torch.bfloat16)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal).to(torch.bfloat16)
 
 
 class _WideAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
         rounded = [one.to(torch.bfloat16) for one in (query, key, value)]
+        assert _FORWARD is not None  # it fits
         with uncast(query):
             mixed, normaliser = _FORWARD(*(one.float() for one in rounded), 0.0, causal)
         mixed = mixed.to(torch.bfloat16)
@@ -73,6 +74,7 @@ class _WideAttention(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         *vectors, normaliser = ctx.saved_tensors
         wide = [one.float() for one in (grad_outputs[0], *vectors)]
+        assert _BACKWARD is not None
         with uncast(normaliser):
             found = _BACKWARD(*wide, normaliser, 0.0, ctx.causal)
         return *(one.to(dtype) for one, dtype in zip(found, ctx.types, strict=True)), None

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm.checks import check_at_least, check_probability
 from addnorm.errors import unknown
+from addnorm.kernels.rebuild import rebuildable
 from addnorm.layers.inside import Inside, Parts, PlaceShape
 from addnorm.layers.linear import Linear
+from addnorm.layers.one_token import feedforward_of_one
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -81,11 +84,21 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*tokens d_model"], *_: Any) -> Float[Tensor, "*tokens d_model"]:
         """Each token alone."""
+        if (output := feedforward_of_one(self, x)) is not None:
+            return output
         output = self.fc2(self._activated(x))
         return F.dropout(output, self.output_dropout, self.training) if self.output_dropout else output
 
     def _activated(self, x: Tensor) -> Tensor:
         inner = self.inside.at("inner", self.fc1(x), {})
         act = ELEMENTWISE[self.activation]
-        activated = act(inner) if self.gate is None else act(self.inside.at("gate", self.gate(x), {})) * inner
-        return self.inside.at("activated", activated, {})
+        if self.gate is None:
+            return self.inside.at("activated", _rebuilt(act, inner), {})
+        gate = _rebuilt(act, self.inside.at("gate", self.gate(x), {}))
+        return self.inside.at("activated", _rebuilt(torch.mul, gate, inner), {})
+
+
+def _rebuilt(operation: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+    """Its result, which backward can make again (`addnorm.kernels.rebuild`)."""
+    kept = [one.detach() for one in arguments]
+    return rebuildable(operation(*arguments), lambda: operation(*kept))

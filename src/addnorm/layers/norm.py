@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from addnorm.errors import UserError, unknown
 from addnorm.kernels.add_norm import Kind, add_norm, fits
+from addnorm.kernels.rebuild import rebuildable
 from addnorm.kernels.rms_norm import rms_norm
 from addnorm.layers.saturation import Derf, DynamicTanh
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 NormKind = Literal["layer", "rms", "batch", "tanh", "erf", "none"]
 NORMS: tuple[str, ...] = get_args(NormKind)
+FEW = 4
+"""Tokens up to which a pass over memory is nothing beside the call."""
 
 
 class _Padding(threading.local):
@@ -56,6 +59,13 @@ def current_padding() -> Bool[Tensor, "batch tokens"] | None:
 
 class LayerNorm(nn.LayerNorm):
     """Layer normalisation: `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`, Ba et al. 2016, arXiv:1607.06450."""
+
+    def forward(self, input: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens d_model"]:
+        """Each token less its mean and divided by its deviation."""
+        if _is_fused(self, input, None):
+            return add_norm(input, None, self.weight, self.bias, Kind(eps=self.eps, centred=True))[1]
+        kept, again = input.detach(), super().forward
+        return rebuildable(again(input), lambda: again(kept))
 
 
 class RMSNorm(nn.Module):
@@ -140,17 +150,27 @@ def add_and_norm(
 ) -> tuple[Tensor, Tensor]:
     """The sum `alpha x + y` and the norm of it, in one pass over memory where there is one for them.
 
+    A few tokens without a gradient go to torch: what counts then is how much code a call runs through.
+
     Args:
         norm: a layer of this module.
         stream, update: `x` and `y`.
         alpha: a factor of the stream.
     """
-    if _is_bare(norm) and not torch.compiler.is_compiling() and fits(stream, update):
+    decoding = not torch.is_grad_enabled() and stream.numel() <= FEW * stream.shape[-1]
+    if not decoding and _is_bare(norm) and not torch.compiler.is_compiling() and fits(stream, update):
         assert isinstance(norm, (LayerNorm, RMSNorm))
         kind = Kind(eps=norm.eps, centred=isinstance(norm, LayerNorm), alpha=alpha)
         return add_norm(stream, update, norm.weight, getattr(norm, "bias", None), kind)
     total = stream + update if alpha == 1 else alpha * stream + update
     return total, norm(total)
+
+
+def _is_fused(norm: LayerNorm | RMSNorm, stream: Tensor, update: Tensor | None) -> bool:
+    """Whether `add_norm` computes what the layer would: under autocast, LayerNorm's result is float32."""
+    if torch.compiler.is_compiling() or type(norm.weight) is not nn.Parameter or not fits(stream, update):
+        return False
+    return stream.dtype != torch.bfloat16 or not torch.is_autocast_enabled("cpu") or isinstance(norm, RMSNorm)
 
 
 def _is_bare(norm: nn.Module) -> bool:

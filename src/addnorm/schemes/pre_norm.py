@@ -32,7 +32,7 @@ class PreNormConnection(Connection):
 
     def hand_over(self, skip: Tensor, update: Tensor, following: Connection) -> tuple[Any, Any]:
         """Add, and normalise the sum for the next site, in one pass."""
-        if type(self) is type(following) is PreNormConnection:
+        if type(self) is PreNormConnection and isinstance(following, PreNormConnection) and type(following) is type(self):
             state, normed = add_and_norm(following.norm, skip, update)
             return normed, state
         return super().hand_over(skip, update, following)

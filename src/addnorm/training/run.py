@@ -21,6 +21,7 @@ from addnorm.interop.start import Started, start_from
 from addnorm.probes.diagnosis import Thresholds, diagnose
 from addnorm.probes.flops import flops
 from addnorm.probes.memory import activation_bytes
+from addnorm.stack import Stack
 from addnorm.tasks._task import Problem, Reader
 from addnorm.training import environment
 from addnorm.training.accumulation import first_part
@@ -150,6 +151,7 @@ def _prepared(config: RunConfig, run: RunFolder, watch: Watch) -> Trainer:
         with watch.breakable():
             problem = tasks.prepare(config)
             model = problem.build()
+            _remember(model, config.memory)
             # Also before a checkpoint is put in place: what is frozen depends on what is loaded here.
             started = start_from(model, config.init, task=config.task)
             if started is None or started.has_new_connections:
@@ -160,6 +162,13 @@ def _prepared(config: RunConfig, run: RunFolder, watch: Watch) -> Trainer:
             return trainer
     except StopNow:
         raise watch.interrupted(run.path) from None
+
+
+def _remember(model: nn.Module, memory: str) -> None:
+    """Let the stacks of the body keep what the run wants them to keep."""
+    for module in model.modules():
+        if isinstance(module, Stack):
+            module.checkpointing, module.rebuilding = memory == "checkpoint", memory == "rebuild"
 
 
 def _describe(run: RunFolder, problem: Problem, model: nn.Module, started: Started | None) -> None:

@@ -161,12 +161,17 @@ class RunFolder:
         return UserError(f"{self.path} cannot be written ({reason(error)}); {hint}: make room, then resume the run.")
 
 
+FREE = ("memory",)
+"""Fields that change no result: a resumed run may have others."""
+
+
 def fingerprint(config: RunConfig, data: str, start: str = "") -> str:
     """SHA-256 of the config, of the data's fingerprint, and of that of the weights that a run starts from, if any.
 
-    It is equal exactly when two runs are the same experiment.
+    It is equal exactly when two runs are the same experiment; how much they remember on the way changes no result.
     """
-    text = json.dumps([asdict(config), data, *([start] if start else [])], sort_keys=True)
+    values = {name: value for name, value in asdict(config).items() if name not in FREE}
+    text = json.dumps([values, data, *([start] if start else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -177,7 +182,11 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     ['seed: 1 -> 2']
     """
     before, after = asdict(old), asdict(new)
-    return [f"{name}: {before[name]!r} -> {after[name]!r}" for name in before if before[name] != after[name]]
+    return [
+        f"{name}: {before[name]!r} -> {after[name]!r}"
+        for name in before
+        if before[name] != after[name] and name not in FREE
+    ]
 
 
 def _stands(row: dict[str, Any], step: int) -> bool:
