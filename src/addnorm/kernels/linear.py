@@ -10,11 +10,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import linear_routes
+from addnorm.kernels.few_rows import few_rows
 from addnorm.kernels.precision import uncast
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+FEWEST = 4
+"""Tokens up to which bfloat16 weights are widened as they are read; in float32 torch's product already reads as fast as
+memory gives."""
 FEW = 16
 """Tokens below which the weights' reading decides: converting them costs more than a slow product (LOG.md)."""
 
@@ -35,6 +39,8 @@ def linear(
     if torch.compiler.is_compiling() or not _plain(x, weight):
         return F.linear(x, weight, bias)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if x.dtype == dtype == torch.bfloat16 and x.numel() <= FEWEST * x.shape[-1]:
+        return few_rows(x, weight, bias)
     if dtype == torch.float64 or x.numel() < FEW * x.shape[-1]:
         return F.linear(x, weight, bias)
     route = linear_routes.current(dtype)

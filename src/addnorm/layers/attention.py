@@ -17,6 +17,7 @@ from addnorm.layers.linear import Linear
 from addnorm.layers.linear_attention import linear_mixture
 from addnorm.layers.mixture import attention_scores, fused_mixture, mixture_by_scores
 from addnorm.layers.norm import RMSNorm
+from addnorm.layers.one_token import attention_of_one
 from addnorm.layers.position import Rotary
 from addnorm.layers.views import Views, views_of
 from addnorm.layers.window import reach_of, window_mixture
@@ -128,6 +129,8 @@ class Attention(nn.Module):
         context, views = context or Context(), views_of(x)
         for view in views:
             check_vectors("what attends", view, self.d_model)
+        if (output := attention_of_one(self, views, context)) is not None:
+            return output
         passed = context.passed_between(self.kind)
         heads = Views(self._queries(views.query, passed), *self._keys_and_values(views, passed))
         if self.kernel in ("sliding-window", "linear") and context.mask is not None:

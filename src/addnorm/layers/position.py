@@ -31,7 +31,7 @@ class SinusoidalPosition(nn.Module):
     def forward(self, positions: Int[Tensor, "*tokens"], dtype: torch.dtype) -> Float[Tensor, "*tokens d_model"]:
         """The position vectors, computed in float32 (float64 for float64)."""
         wide = torch.float64 if dtype == torch.float64 else torch.float32
-        angles = positions[..., None].to(wide) * _frequencies(self.d_model, positions.device, wide)
+        angles = positions[..., None].to(wide) * frequencies(self.d_model, positions.device, wide)
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(dtype)
 
 
@@ -68,7 +68,7 @@ class Rotary(nn.Module):
     ) -> tuple[Float[Tensor, "batch heads tokens d_head"], Float[Tensor, "batch kv_heads tokens d_head"]]:
         """The same vectors, turned."""
         wide = torch.float64 if query.dtype == torch.float64 else torch.float32
-        angles = positions[..., None].to(wide) * _frequencies(self.d_head, query.device, wide, self.base)
+        angles = positions[..., None].to(wide) * frequencies(self.d_head, query.device, wide, self.base)
         if positions.dim() == 2:
             angles = angles[:, None]
         cos, sin = angles.cos().to(query.dtype), angles.sin().to(query.dtype)
@@ -80,8 +80,9 @@ class Rotary(nn.Module):
         return torch.addcmul(x * cos, x.roll(self.d_head // 2, dims=-1), sin)
 
 
-def _frequencies(
+def frequencies(
     width: int, device: torch.device, dtype: torch.dtype, base: float = 10000.0
 ) -> Float[Tensor, "half_width"]:
+    """`base^(-2i/width)`."""
     exponent = torch.arange(0, width, 2, device=device, dtype=dtype) / width
     return torch.exp(exponent * -math.log(base))
