@@ -35,10 +35,11 @@ static inline void keep(bfloat16 *to, Lanes<float> x) {
   for (Index l = 0; l < 16; l++) store(to[l], x[l]);
 }
 
-template <class V> static inline auto sum(V x) {
-  auto total = x[0];
-  for (size_t l = 1; l < sizeof(V) / sizeof(total); l++) total += x[l];
-  return total;
+template <class W, Index L> static inline W sum(const W *x) {
+  W half[L / 2];
+  for (Index l = 0; l < L / 2; l++) half[l] = x[l] + x[l + L / 2];
+  if constexpr (L == 2) return half[0];
+  else return sum<W, L / 2>(half);
 }
 
 template <class T, class U> static inline Wide<T> dot(const T *x, const U *y, Index d) {
@@ -47,7 +48,9 @@ template <class T, class U> static inline Wide<T> dot(const T *x, const U *y, In
   for (; f + DEEP * LANES<T> <= d; f += DEEP * LANES<T>)
     for (Index u = 0; u < DEEP; u++) sums[u] += load(x + f + u * LANES<T>) * load(y + f + u * LANES<T>);
   for (; f + LANES<T> <= d; f += LANES<T>) sums[0] += load(x + f) * load(y + f);
-  Wide<T> total = sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  Wide<T> lanes[LANES<T>];
+  keep(lanes, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+  Wide<T> total = sum<Wide<T>, LANES<T>>(lanes);
   for (; f < d; f++) total += wide(x[f]) * wide(y[f]);
   return total;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -34,12 +35,12 @@ GATHER = _structure(
 )
 
 
-def numbers(given: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+def numbers(given: Sequence[int]) -> array[int]:
     """As the kernel takes them; keep it until the call is over."""
-    return (ctypes.c_int64 * len(given))(*given)
+    return array("q", given)
 
 
-def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_int64]:
+def addresses(tensors: Sequence[Tensor]) -> array[int]:
     """Of contiguous tensors; keep both until the call is over."""
     return numbers([tensor.data_ptr() for tensor in tensors])
 
@@ -47,12 +48,12 @@ def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_int64]:
 def call(
     symbol: str,
     layout: type[ctypes.Structure],
-    lists: Mapping[str, ctypes.Array[ctypes.c_int64]],
+    lists: Mapping[str, array[int]],
     tensors: Mapping[str, Tensor | None],
     others: Mapping[str, float],
 ) -> None:
     """Lists and tensors live until it returns; what is not named is null."""
-    places = {name: ctypes.addressof(one) for name, one in lists.items()}
+    places = {name: one.buffer_info()[0] for name, one in lists.items()}
     places |= {name: one.data_ptr() for name, one in tensors.items() if one is not None}
     kernel = native.function(NAME, symbol, tensors["mixture"].dtype)  # pyrefly: ignore
     assert kernel is not None
