@@ -177,8 +177,12 @@ class Stack(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "*tokens d_model"], *context: Any) -> Float[Tensor, "*tokens d_model"]:
         """The hidden vectors; `context` goes to every sublayer as it came."""
-        with rebuilding() if self.rebuilding else nullcontext():
+        with self.remembering():
             return self._run(embedding, context)
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """Within it, backward is left as little as the stack is asked to leave; for what reads the hidden vectors."""
+        return rebuilding() if self.rebuilding else nullcontext()
 
     def _run(self, embedding: Tensor, context: tuple[Any, ...]) -> Tensor:
         state, context = self.entrance(embedding), self._surroundings(context)

@@ -63,13 +63,16 @@ def rebuilding() -> Iterator[None]:
     A norm's result is made again from its input, an activation's from its argument, both of which are kept for
     their own backward. Chen et al. 2016, arXiv:1604.06174, choose the same cheap operations.
     """
-    outer, _TABLE.made = _TABLE.made, {}
+    if _TABLE.made is not None:  # one around the other is one
+        yield
+        return
+    _TABLE.made = {}
     pack, unpack = _hooks()
     try:
         with torch.autograd.graph.saved_tensors_hooks(partial(_pack, pack), partial(_unpack, unpack)):
             yield
     finally:
-        _TABLE.made = outer
+        _TABLE.made = None
 
 
 def rebuildable(tensor: Tensor, make: Make) -> Tensor:

@@ -99,9 +99,9 @@ class Transformer(nn.Module):
         """
         positions = self.embedding.place(tokens, keep, cache.tokens if cache is not None else 0)
         context = Context(causal=True, keep=keep, positions=positions, cache=cache)
-        with padding(keep if keep is None else keep[:, -tokens.shape[1] :]):
+        with self.stack.remembering(), padding(keep if keep is None else keep[:, -tokens.shape[1] :]):
             hidden = self.stack(self.embedding(tokens, positions), context)
-        return self.head(hidden, self.embedding.tokens)
+            return self.head(hidden, self.embedding.tokens)
 
     def generate(
         self,
