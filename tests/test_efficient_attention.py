@@ -10,6 +10,7 @@ from torch import Tensor
 
 from addnorm import Encoder, EncoderDecoder, Transformer, UserError, schemes
 from addnorm.config import RunConfig, Shape
+from addnorm.kernels import native
 from addnorm.layers.attention import Attention, CrossAttention
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
@@ -100,7 +101,8 @@ def test_every_attention_compiles_whole(name):
     compiled = torch.compile(attention, fullgraph=True, backend="eager")
     for length in (5, 80):  # the second is compiled for any length, and has several blocks of the window
         x, context = torch.randn(2, length, 16), Context(causal=True)
-        assert torch.equal(compiled(x, context), attention(x, context))
+        with native.switched(False):  # C++ rounds elsewhere
+            assert torch.equal(compiled(x, context), attention(x, context))
 
 
 @pytest.mark.parametrize("name", EFFICIENT)

@@ -18,6 +18,7 @@ from addnorm.kernels.depth_attention import depth_attention, depth_attention_ref
 from addnorm.kernels.mhc import Numbers, mhc_read, mhc_read_reference
 from addnorm.kernels.normed_projection import normed_projection, normed_projection_reference
 from addnorm.kernels.rms_norm import rms_norm, rms_norm_reference
+from addnorm.kernels.rotary import turned, turned_reference
 from addnorm.kernels.sinkhorn import sinkhorn, sinkhorn_reference
 from addnorm.kernels.sinkhorn_with_eps import sinkhorn_with_eps, sinkhorn_with_eps_reference
 from addnorm.kernels.streams import mix_streams, mix_streams_reference
@@ -54,6 +55,14 @@ def last_first(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *tensors: function(tensors[-1], *tensors[:-1])
 
 
+ANGLES = torch.linspace(-4, 4, 200, dtype=torch.float64).view(10, 20)
+
+
+def _long(x: Tensor) -> torch.dtype:
+    """In which angles come."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
 LAYER, RMS = Kind(eps=1e-5, centred=True), Kind(eps=1e-5, centred=False, alpha=1.5)
 
 
@@ -86,6 +95,20 @@ KERNELS = {
         fused=partial(rms_norm, eps=1e-5),
         reference=partial(rms_norm_reference, eps=1e-5),
         sizes=(((2, 3, 8), (8,)), ((1,), (1,)), ((7, 5), (5,))),
+    ),
+    "rotary": Kernel(
+        fused=lambda x: turned(x, ANGLES[: x.shape[2], : x.shape[3] // 2].to(_long(x))),
+        reference=lambda x: turned_reference(x, ANGLES[: x.shape[2], : x.shape[3] // 2].to(x.dtype)),
+        sizes=(((2, 3, 5, 8),), ((1, 1, 1, 2),), ((3, 2, 7, 34),)),
+        falls_back=True,
+    ),
+    "rotary, an angle a row": Kernel(
+        fused=lambda x: turned(x.transpose(1, 2), ANGLES.view(2, 5, 20)[..., : x.shape[3] // 2].to(_long(x))),
+        reference=lambda x: turned_reference(
+            x.transpose(1, 2), ANGLES.view(2, 5, 20)[..., : x.shape[3] // 2].to(x.dtype)
+        ),
+        sizes=(((2, 5, 3, 8),),),
+        falls_back=True,
     ),
     "sinkhorn": Kernel(
         fused=partial(sinkhorn, iterations=20),
