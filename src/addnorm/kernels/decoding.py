@@ -49,7 +49,7 @@ class Cached:
     position: int
 
 
-def attend(views: Sequence[Float[Tensor, "rows d_model"]], linears: Linears, cached: Cached) -> Tensor:
+def attend(views: Sequence[Float[Tensor, "rows *1 d_model"]], linears: Linears, cached: Cached) -> Tensor:
     """`W_o softmax(q k^T / sqrt(d_head)) v + b_o` over the cached tokens, after the new one is put in its place.
 
     `q`, `k`, `v` are maps of the three views; query and key are turned: each pair `(x_i, x_{i+d/2})` of a head by
@@ -60,21 +60,22 @@ def attend(views: Sequence[Float[Tensor, "rows d_model"]], linears: Linears, cac
         linears: of queries, keys, values and output.
         cached: what came before.
     """
-    rows, d_model = views[0].shape
-    shared, room, width = cached.keys.shape[1:]
-    views = [view.contiguous() for view in views]
-    mixed = torch.empty_like(views[0])
-    run = native.function("decoding", "attend", mixed.dtype)
+    query, key, value = (view.contiguous() for view in views)
+    run = native.function("decoding", "attend", query.dtype)
     if run is None:
         return attend_reference(views, linears, cached)
     run.argtypes = _OF_ATTEND
+    rows, shared, room, width = cached.keys.shape
+    d_model, mixed = query.shape[-1], torch.empty_like(query)
     heads = len(linears[0][0]) // width
     run(
-        (_ADDRESS * 3)(*(view.data_ptr() for view in views)),
+        (_ADDRESS * 3)(query.data_ptr(), key.data_ptr(), value.data_ptr()),
         _addresses(linears),
         (ctypes.c_int64 * 8)(rows, d_model, heads, shared, width, room, cached.length, cached.position),
         None if cached.frequencies is None else cached.frequencies.data_ptr(),
-        *(one.data_ptr() for one in (cached.keys, cached.values, mixed)),
+        cached.keys.data_ptr(),
+        cached.values.data_ptr(),
+        mixed.data_ptr(),
         torch.get_num_threads(),
     )
     return mixed
@@ -90,10 +91,10 @@ def attend_reference(views: Sequence[Tensor], linears: Linears, cached: Cached) 
     keys, values = cached.keys[:, :, : cached.length], cached.values[:, :, : cached.length]
     query, grouped = _turned(query, cached)[:, :, None], query.shape[1] != kv_heads
     mixed = F.scaled_dot_product_attention(query, keys, values, enable_gqa=grouped)
-    return F.linear(mixed.flatten(1), weight, bias)
+    return F.linear(mixed.flatten(1), weight, bias).view_as(views[0])
 
 
-def feed(x: Float[Tensor, "rows d_model"], linears: Linears, activation: str) -> Float[Tensor, "rows d_model"]:
+def feed(x: Float[Tensor, "*rows d_model"], linears: Linears, activation: str) -> Float[Tensor, "*rows d_model"]:
     """`W2 act(W1 x)`; SwiGLU: `W2 (silu(Wg x) * W1 x)`; without a gradient.
 
     Args:
@@ -107,7 +108,8 @@ def feed(x: Float[Tensor, "rows d_model"], linears: Linears, activation: str) ->
         return feed_reference(x, linears, activation)
     run.argtypes = _OF_FEED
     gate = linears[1] if len(linears) == 3 else (None, None)
-    sizes = (ctypes.c_int64 * 3)(*x.shape, len(linears[0][0]))
+    d_model = x.shape[-1]
+    sizes = (ctypes.c_int64 * 3)(x.numel() // d_model, d_model, len(linears[0][0]))
     addresses = _addresses((linears[0], gate, linears[-1]))
     threads = torch.get_num_threads()
     run(x.data_ptr(), addresses, sizes, ACTIVATIONS.index(activation), out.data_ptr(), threads)

@@ -81,23 +81,23 @@ class KVCache:
         if key.requires_grad or value.requires_grad:
             self._slots[layer] = self._joined(layer, key, value)
         else:
-            keys, values = self.reserve(layer, key)
+            if layer not in self._slots or self._slots[layer][0].shape[2] < new:
+                self._slots[layer] = self._grown(layer, (key, value), max(2 * new, SMALLEST))
+            keys, values = self._slots[layer]
             keys[:, :, old:new], values[:, :, old:new] = key, value
         self._lengths[layer] = new
         return self.stored(layer)
 
-    def reserve(self, layer: nn.Module, key: Float[Tensor, "batch heads new d_head"]) -> tuple[Tensor, Tensor]:
-        """The layer's slot with room for new tokens, which count from now on; the caller writes them behind the others.
+    def room_for_one(self, layer: nn.Module, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """The layer's slot for a token that counts from now on, and that the caller writes behind the others.
 
-        Raises:
-            UserError: the number of rows or the dtype is not that of the earlier tokens.
+        None where there is no slot, or no room in it, or rows or dtype are others: `append` knows what to do.
         """
-        self._check(layer, key)
-        new = self.length(layer) + key.shape[2]
-        if layer not in self._slots or self._slots[layer][0].shape[2] < new:
-            self._slots[layer] = self._grown(layer, key, max(2 * new, SMALLEST))
-        self._lengths[layer] = new
-        return self._slots[layer]
+        slot, length = self._slots.get(layer), self.length(layer)
+        if slot is None or slot[0].shape[2] <= length or slot[0].shape[0] != rows or slot[0].dtype != dtype:
+            return None
+        self._lengths[layer] = length + 1
+        return slot
 
     def select(self, rows: Int[Tensor, "kept"], besides: Collection[nn.Module] = ()) -> None:
         """Go on with these rows, in this order; a row may come several times, as in a beam search.
@@ -146,9 +146,9 @@ class KVCache:
         self._slots[layer] = last[0], last[1]
         return key, value
 
-    def _grown(self, layer: nn.Module, like: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
-        batch, heads, _, width = like.shape
-        key, value = (like.new_empty(batch, heads, capacity, width) for _ in range(2))
+    def _grown(self, layer: nn.Module, like: tuple[Tensor, Tensor], capacity: int) -> tuple[Tensor, Tensor]:
+        batch, heads, _, width = like[0].shape
+        key, value = (new.new_empty(batch, heads, capacity, width) for new in like)
         if layer in self._slots:
             length = self.length(layer)
             key[:, :, :length], value[:, :, :length] = self.stored(layer)

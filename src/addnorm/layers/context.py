@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,6 +45,11 @@ class Context:
     memory_keep: Bool[Tensor, "batch memory_tokens"] | None = None
     cache: KVCache | None = None
     passed: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    @cached_property
+    def only_position(self) -> int | None:
+        """The position where one and the same token of each row is new; read once for all layers."""
+        return int(self.positions) if self.positions is not None and self.positions.shape == (1,) else None
 
     def passed_between(self, kind: str) -> dict[str, Tensor]:
         """What attentions of a kind leave for each other."""

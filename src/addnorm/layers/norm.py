@@ -62,6 +62,8 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, input: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens d_model"]:
         """Each token less its mean and divided by its deviation."""
+        if _is_decoding(input):
+            return super().forward(input)
         if _is_fused(self, input, None):
             return add_norm(input, None, self.weight, self.bias, Kind(eps=self.eps, centred=True))[1]
         kept, again = input.detach(), super().forward
@@ -150,15 +152,12 @@ def add_and_norm(
 ) -> tuple[Tensor, Tensor]:
     """The sum `alpha x + y` and the norm of it, in one pass over memory where there is one for them.
 
-    A few tokens without a gradient go to torch: what counts then is how much code a call runs through.
-
     Args:
         norm: a layer of this module.
         stream, update: `x` and `y`.
         alpha: a factor of the stream.
     """
-    decoding = not torch.is_grad_enabled() and stream.numel() <= FEW * stream.shape[-1]
-    if not decoding and _is_bare(norm) and not torch.compiler.is_compiling() and fits(stream, update):
+    if not _is_decoding(stream) and _is_bare(norm) and not torch.compiler.is_compiling() and fits(stream, update):
         assert isinstance(norm, (LayerNorm, RMSNorm))
         kind = Kind(eps=norm.eps, centred=isinstance(norm, LayerNorm), alpha=alpha)
         return add_norm(stream, update, norm.weight, getattr(norm, "bias", None), kind)
@@ -171,6 +170,11 @@ def _is_fused(norm: LayerNorm | RMSNorm, stream: Tensor, update: Tensor | None) 
     if torch.compiler.is_compiling() or type(norm.weight) is not nn.Parameter or not fits(stream, update):
         return False
     return stream.dtype != torch.bfloat16 or not torch.is_autocast_enabled("cpu") or isinstance(norm, RMSNorm)
+
+
+def _is_decoding(x: Tensor) -> bool:
+    """Whether a few tokens come without a gradient: what counts then is how much code a call runs through."""
+    return not torch.is_grad_enabled() and x.numel() <= FEW * x.shape[-1]
 
 
 def _is_bare(norm: nn.Module) -> bool:

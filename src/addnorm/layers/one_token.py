@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.kernels.decoding import Cached, attend, feed, takes
-from addnorm.kernels.precision import wide
 from addnorm.layers.linear import Linear
 from addnorm.layers.position import frequencies
 
@@ -28,8 +27,8 @@ MOST_ROWS = 4
 def attention_of_one(attention: Attention, views: Views, context: Context) -> Float[Tensor, "batch 1 d_model"] | None:
     """What the layer makes of one token a row that meets a cache; None where that is not what came.
 
-    None, too, where something is asked for that the kernel does not do: masks, padding, parts of a scheme, norms of
-    heads, another kind of attention, dropout, hooks.
+    None, too, where something is asked for that the kernel does not do (masks, padding, parts of a scheme, norms of
+    heads, another kind of attention, dropout, hooks), and where the cache has no room and must grow.
     """
     cache, (rows, tokens, _) = context.cache, views.query.shape
     if cache is None or tokens != 1 or rows > MOST_ROWS or torch.is_grad_enabled():
@@ -38,22 +37,22 @@ def attention_of_one(attention: Attention, views: Views, context: Context) -> Fl
         return None
     if attention.training or not isinstance(attention.q_norm, nn.Identity):
         return None
-    if context.positions is not None and context.positions.shape != (1,):
-        return None
+    position = cache.length(attention) if context.positions is None else context.only_position
     linears = _bare(attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
-    if linears is None or not takes(views, linears):
+    if position is None or linears is None or not takes(views, linears):
         return None
-    rotary, before = attention.rotary, cache.length(attention)
-    like = views.query.view(rows, 1, 1, -1)[..., :1].expand(-1, attention.num_kv_heads, -1, attention.d_head)
-    keys, values = cache.reserve(attention, like)
+    slot = cache.room_for_one(attention, rows, views.query.dtype)
+    if slot is None:
+        return None
+    rotary = attention.rotary
     cached = Cached(
-        keys=keys,
-        values=values,
-        length=before + 1,
-        frequencies=None if rotary is None else _of_turn(rotary.d_head, wide(like[:0]).dtype, rotary.base),
-        position=before if context.positions is None else int(context.positions),
+        keys=slot[0],
+        values=slot[1],
+        length=cache.length(attention),
+        frequencies=None if rotary is None else _of_turn(rotary.d_head, views.query.dtype, rotary.base),
+        position=position,
     )
-    return attend([view[:, 0] for view in views], linears, cached)[:, None]
+    return attend(views, linears, cached)
 
 
 def feedforward_of_one(layer: FeedForward, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"] | None:
@@ -64,7 +63,7 @@ def feedforward_of_one(layer: FeedForward, x: Float[Tensor, "*rows d_model"]) ->
     linears = _bare(layer.fc1, *gate, layer.fc2)
     if linears is None or x.numel() == 0 or not takes([x], linears):
         return None
-    return feed(x.reshape(-1, x.shape[-1]), linears, layer.activation).view(x.shape)
+    return feed(x, linears, layer.activation)
 
 
 def _bare(*linears: nn.Module) -> list[tuple[Tensor, Tensor | None]] | None:
@@ -82,4 +81,6 @@ def _bare(*linears: nn.Module) -> list[tuple[Tensor, Tensor | None]] | None:
 
 @lru_cache(maxsize=64)
 def _of_turn(width: int, dtype: torch.dtype, base: float) -> Float[Tensor, "half_head"]:
-    return frequencies(width, torch.device("cpu"), dtype, base)
+    """In the precision of the kernel's sums."""
+    long = torch.float64 if dtype == torch.float64 else torch.float32
+    return frequencies(width, torch.device("cpu"), long, base)
