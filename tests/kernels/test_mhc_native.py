@@ -134,14 +134,54 @@ def test_the_write_and_read_reference_is_the_kernel_of_one_boundary():
     _, held = mhc_site.read(given["streams"], weights(given, "first"))
     state, read, mixed, post = write_and_read_reference(held, given["first update"], weights(given, "second"))
     found, after = mhc_site.write_and_read(held, given["first update"], weights(given, "second"))
-    for ours, theirs in ((after.streams, state), (found, read), (after.post, post), (after.mixing @ state, mixed)):
+    for ours, theirs in ((after.state(), state), (found, read), (after.post, post), (after.mixing @ state, mixed)):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)  # float64: only the order of sums differs
 
 
-def test_its_gradient_is_the_numerical_one():
+@pytest.mark.parametrize("every", [1, 4])
+def test_its_gradient_is_the_numerical_one(every):
     given = inputs(((3,), 4, 5))
     names = list(given)
-    assert torch.autograd.gradcheck(lambda *t: fused(dict(zip(names, t, strict=True))), list(given.values()))
+    assert torch.autograd.gradcheck(lambda *t: chain(dict(zip(names, t, strict=True)), every), list(given.values()))
+
+
+def chain(given: dict[str, Tensor], every: int, length: int = 6) -> tuple[Tensor, ...]:
+    """Several sites, the weights and updates of two in turn."""
+    x, held = mhc_site.read(given["streams"], weights(given, "first"))
+    found = [x]
+    for i in range(1, length):
+        one, two = ("second", "first") if i % 2 else ("first", "second")
+        x, held = mhc_site.write_and_read(held, found[-1] * given[f"{two} update"], weights(given, one), every)
+        found.append(x)
+    return *found, mhc_site.write(held, given["second update"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("every", [2, 3, 99])
+def test_a_state_that_is_made_again_has_the_same_bits(every, dtype):
+    given = {name: tensor.detach().to(dtype).requires_grad_() for name, tensor in inputs(SIZES[0]).items()}
+    one, two = outcome(lambda: chain(given, 1), given), outcome(lambda: chain(given, every), given)
+    for name, expected in one.items():
+        assert torch.equal(two[name], expected), name
+
+
+def test_fewer_stored_states_are_fewer_saved_bytes():
+    given, sizes = inputs(((64,), 4, 64), torch.float32), []
+    for every in (1, 2, 4):
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            chain(given, every)
+        sizes.append(sum(kept.values()))
+    state = 64 * 4 * 64 * 4
+    mixing = 64 * (4 * 4) * 4
+    # Five writes between six sites: 5 states are stored, 2, and 1. For each that is not, its mixing is.
+    assert sizes[0] - sizes[1] == 3 * state - 3 * mixing
+    assert sizes[1] - sizes[2] == 1 * state - 1 * mixing
 
 
 def test_two_writes_of_one_skip_both_send_their_gradients():

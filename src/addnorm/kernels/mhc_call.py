@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, get_num_threads
 
 from addnorm.kernels import native
 
 LEARNED = ("phi", "alpha", "bias", "gain", "shift")
+
+
+BLOCK = 16  # tokens that the kernel works on together
+MOST_STEPS = 8  # of mhc_vector.h
+_Steps = ctypes.c_void_p * MOST_STEPS
+
+
+class Step(NamedTuple):
+    """One write: the sublayer's output, `H_res` and `H_post`, none of them with a gradient of its own."""
+
+    update: Tensor
+    mixing: Tensor
+    post: Tensor
 
 
 class SiteStruct(ctypes.Structure):
@@ -18,7 +33,9 @@ class SiteStruct(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("tokens", "n", "d", "iterations", "threads", "norm")),
         *((name, ctypes.c_double) for name in ("eps", "norm_eps")),
-        *((name, ctypes.c_void_p) for name in ("streams", "update", "mixing", "post")),
+        ("streams", ctypes.c_void_p),
+        ("steps", ctypes.c_int64),
+        *((name, _Steps) for name in Step._fields),
         *((name, ctypes.c_void_p) for name in LEARNED),
         *((name, ctypes.c_void_p) for name in ("written", "read", "next_mixing", "next_post", "saved")),
     )
@@ -28,29 +45,40 @@ class GradientsStruct(ctypes.Structure):
     """`Gradients` of mhc_backward.h."""
 
     _fields_ = tuple(
-        (name, ctypes.c_void_p) for name in ("next_state", "read", "next_post", "state", "update", "post", *LEARNED)
+        (name, ctypes.c_void_p)
+        for name in (
+            *("last_update", "last_post"),
+            *("next_state", "read", "next_post"),
+            *("state", "update", "post"),
+            *LEARNED,
+        )
     )
 
 
-def run(symbol: str, site: dict[str, Any], gradients: dict[str, Any] | None = None) -> None:
-    """Call the kernel; tensors are handed over by their addresses."""
-    streams, update = site["streams"], site["update"]
+def run(
+    symbol: str, streams: Tensor, steps: Sequence[Step], site: dict[str, Any], gradients: dict[str, Any] | None = None
+) -> None:
+    """Call the kernel; tensors are handed over by their addresses.
+
+    Args:
+        symbol: "mhc_forward" or "mhc_backward".
+        streams: a state.
+        steps: the writes after it, up to the state that is meant.
+        site: the rest of `Site`.
+        gradients: `Gradients`, for backward.
+    """
     n, d = streams.shape[-2:]
-    narrow = update is not None and update.dtype != streams.dtype
+    updates = [step.update for step in steps] + [(gradients or {}).get("last_update")]
+    narrow = any(update is not None and update.dtype != streams.dtype for update in updates)
     call = native.function("mhc_site", f"{symbol}_narrow" if narrow else symbol, streams.dtype)
     assert call is not None
-    sizes = {"tokens": streams.numel() // (n * d), "n": n, "d": d, "threads": get_num_threads()}
-    # Named until the call returns: the kernel sees only the address of what was copied for it.
-    kept = {key: _in_line(one) for key, one in site.items()}
-    struct = SiteStruct(**sizes, **{key: _address(one) for key, one in kept.items()})
+    sizes = {"tokens": streams.numel() // (n * d), "n": n, "d": d, "threads": get_num_threads(), "steps": len(steps)}
+    writes = {name: _Steps(*(_address(getattr(step, name)) for step in steps)) for name in Step._fields}
+    struct = SiteStruct(**sizes, **writes, **{key: _address(one) for key, one in (site | {"streams": streams}).items()})
     if gradients is None:
         call(ctypes.byref(struct))
         return
     call(ctypes.byref(struct), ctypes.byref(GradientsStruct(**{key: _address(one) for key, one in gradients.items()})))
-
-
-def _in_line(one: Any) -> Any:
-    return one.contiguous() if isinstance(one, Tensor) else one
 
 
 def _address(one: Any) -> Any:
@@ -58,3 +86,31 @@ def _address(one: Any) -> Any:
         return one
     assert one.is_contiguous()
     return one.data_ptr()
+
+
+def outcome_room(state: Tensor) -> dict[str, Tensor]:
+    """Room for what a read makes: the read, the coefficients, and the numbers that backward needs."""
+    *tokens, n, d = state.shape
+    blocks = -(-state.numel() // (n * d * BLOCK))
+    precision = torch.float64 if state.dtype == torch.float64 else torch.float32
+    return {
+        "read": state.new_empty((*tokens, d)),
+        "next_mixing": state.new_empty((*tokens, n, n), dtype=precision),
+        "next_post": state.new_empty((*tokens, n), dtype=precision),
+        "saved": state.new_empty((blocks, n * n + 2 * n + 3, BLOCK), dtype=precision),
+    }
+
+
+def gradient_room(given: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+    """Room for gradients."""
+    return {
+        name: None if one is None else torch.empty_like(one, memory_format=torch.contiguous_format)
+        for name, one in given.items()
+    }
+
+
+def narrowed(grads: Sequence[Tensor | None], learned: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The gradients of parameters in their own precision."""
+    return [
+        None if grad is None or one is None else grad.to(one.dtype) for grad, one in zip(grads, learned, strict=True)
+    ]

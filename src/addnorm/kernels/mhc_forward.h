@@ -9,15 +9,18 @@ enum Norm { NO_NORM, LAYER_NORM, RMS_NORM };
 struct Site {
   Index tokens, n, d, iterations, threads, norm;
   double eps, norm_eps;
-  // Of the site before: its state, its sublayer's output, H_res and H_post.
-  const void *streams, *update, *mixing, *post;
+  // A state, and the writes after it up to the state that is read: the sublayers' outputs, H_res and H_post.
+  const void *streams;
+  Index steps;
+  const void *update[MOST_STEPS], *mixing[MOST_STEPS], *post[MOST_STEPS];
   // Of this site: parameters, in working precision.
   const void *phi, *alpha, *bias, *gain, *shift;
   // Results: the new state, the normalised read, H_res and H_post, and the numbers that backward needs.
   void *written, *read, *next_mixing, *next_post, *saved;
 };
 
-// Sizes that everything agrees on.
+// Sizes that everything agrees on. The streams of a block of tokens are worked on in this order: chunk, token, stream,
+// feature. A chunk of all that is multiplied then lies together, and no two lines fight for one place in the cache.
 template <class W> struct Shape {
   Index tokens, n, d, width, rows, tall, chunks;
 
@@ -26,11 +29,12 @@ template <class W> struct Shape {
         tall(padded(rows, ROWS)), chunks(width / CHUNK<W>) {}
 
   Index blocks() const { return padded(tokens, BLOCK) / BLOCK; }
-  Index state() const { return n * width; }           // numbers of a token's streams, padded
-  Index phi() const { return tall * n * width; }      // numbers of phi, padded
-  Index piece() const { return n * CHUNK<W>; }        // numbers of a chunk of a token, or of a row of phi
-  Index record() const { return (rows + 3) * BLOCK; } // saved numbers of a block
-  bool direct() const { return width == d; }
+  Index piece() const { return n * CHUNK<W>; }                     // of a token, or of a row of phi, in a chunk
+  Index stride() const { return BLOCK * piece() + CHUNK<W>; }      // from chunk to chunk of a block
+  Index block() const { return chunks * stride(); }                // numbers of a block
+  Index phi() const { return tall * n * width; }                   // numbers of phi, padded
+  Index record() const { return (rows + 3) * BLOCK; }              // saved numbers of a block
+  Index at(Index k) const { return k / CHUNK<W> * stride() + k % CHUNK<W>; }  // of feature k
 };
 
 // phi chunk by chunk, so that the rows that are used together lie together; rows and features padded with zeros.
@@ -44,84 +48,84 @@ template <class W> static void pack_phi(const Shape<W> &s, const W *phi, W *into
         }
 }
 
-// The rows of a block: in place if they can be used as they lie, else a widened copy.
-template <class T, class W>
-static const W *block_rows(const T *from, Index rows, Index d, Index width, W *scratch) {
-  if constexpr (std::is_same<T, W>::value)
-    if (d == width) return from;
-  for (Index i = 0; i < rows; i++) widen(from + i * d, d, width, scratch + i * width);
-  return scratch;
-}
+// One token's part in the writes: X' = H_res X + H_post y, step after step, a vector of each stream at a time.
+template <class T, class U, int N> struct Steps {
+  using W = Wide<T>;
+  const Shape<W> &s;
+  Index count;
+  const U *y[MOST_STEPS];
+  const W *mixing[MOST_STEPS], *post[MOST_STEPS];
 
-// X' = H_res X + H_post y of one token.
-template <class W, int N>
-static void write_token(const Shape<W> &s, const W *x, const W *y, const W *mixing, const W *post, W *to) {
+  // `room` takes padded copies of the updates.
+  Steps(const Site &site, const Shape<W> &s, Index token, U *room) : s(s), count(site.steps) {
+    for (Index i = 0; i < count; i++) {
+      const Padded<U> row{s.d, s.width, room + i * s.width};
+      y[i] = row.in(static_cast<const U *>(site.update[i]) + token * s.d, 1);
+      mixing[i] = static_cast<const W *>(site.mixing[i]) + token * s.n * s.n;
+      post[i] = static_cast<const W *>(site.post[i]) + token * s.n;
+    }
+  }
+
+  // The numbers at `k` of every stream of the last state, from the first state's row.
+  void run(const T *x, Index k, Vec<W> *state) const {
+    const Index n = N ? N : s.n;
+    for (Index j = 0; j < n; j++) state[j] = load(x + j * s.width + k);
+    for (Index i = 0; i < count; i++) {
+      const Vec<W> update = load(y[i] + k);
+      Vec<W> next[N ? N : MOST_STREAMS];
+      for (Index a = 0; a < n; a++) {
+        next[a] = update * post[i][a];
+        for (Index j = 0; j < n; j++) next[a] += state[j] * mixing[i][a * n + j];
+      }
+      for (Index a = 0; a < n; a++) state[a] = rounded<T>(next[a]);
+    }
+  }
+};
+
+// The streams that one token reads, stored where they are wanted, and the sum of their squares.
+template <class T, class U, int N>
+static Vec<Wide<T>> arrive_token(const Steps<T, U, N> &steps, const T *x, T *out, Wide<T> *to) {
+  using W = Wide<T>;
+  const Shape<W> &s = steps.s;
   const Index n = N ? N : s.n;
+  Vec<W> squares[N ? N : 1] = {}, state[N ? N : MOST_STREAMS];
   for (Index k = 0; k < s.width; k += LANES<W>) {
-    const Vec<W> update = load(y + k);
+    steps.run(x, k, state);
+    W *place = to + s.at(k);
     for (Index i = 0; i < n; i++) {
-      Vec<W> total = update * post[i];
-      for (Index j = 0; j < n; j++) total += load(x + j * s.width + k) * mixing[i * n + j];
-      put(to + i * s.width + k, total);
+      if (out) put(out + i * s.width + k, state[i]);
+      put(place + i * CHUNK<W>, state[i]);
+      squares[N ? i : 0] += state[i] * state[i];
     }
   }
+  for (Index i = 1; i < (N ? N : 1); i++) squares[0] += squares[i];
+  return squares[0];
 }
 
-template <class W> static Vec<W> square_sum(const W *x, Index count) {
-  Vec<W> total[4] = {};
-  Index k = 0;
-  for (; k + 4 * LANES<W> <= count; k += 4 * LANES<W>)
-    for (int i = 0; i < 4; i++) {
-      const Vec<W> v = load(x + k + i * LANES<W>);
-      total[i] += v * v;
-    }
-  for (; k < count; k += LANES<W>) {
-    const Vec<W> v = load(x + k);
-    total[0] += v * v;
-  }
-  return (total[0] + total[1]) + (total[2] + total[3]);
-}
-
-// Four tokens times ROWS rows of phi over one chunk; partial sums of row r and token t lie at r * BLOCK + t.
+// Some tokens times ROWS rows of phi over one chunk; partial sums of row r and token t lie at r * BLOCK + t.
 template <class W, int N, int TOKENS>
-static void project_tile(const Shape<W> &s, const W *const *x, const W *phi, Vec<W> *partial) {
-  const Index n = N ? N : s.n, row = n * CHUNK<W>;
+static void project_tile(const Shape<W> &s, const W *x, const W *phi, Vec<W> *partial) {
+  const Index row = (N ? N : s.n) * CHUNK<W>;
   Vec<W> total[ROWS][TOKENS];
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 8
     for (int t = 0; t < TOKENS; t++) total[r][t] = partial[r * BLOCK + t];
-  for (Index j = 0; j < n; j++)
-#pragma GCC unroll 2
-    for (int v = 0; v < PAIR; v++) {
-      Vec<W> of[TOKENS];
+  for (Index k = 0; k < row; k += LANES<W>) {
+    Vec<W> of[TOKENS];
 #pragma GCC unroll 8
-      for (int t = 0; t < TOKENS; t++) of[t] = load(x[t] + j * s.width + v * LANES<W>);
+    for (int t = 0; t < TOKENS; t++) of[t] = load(x + t * row + k);
 #pragma GCC unroll 8
-      for (int r = 0; r < ROWS; r++) {
-        const Vec<W> weight = load(phi + r * row + j * CHUNK<W> + v * LANES<W>);
+    for (int r = 0; r < ROWS; r++) {
+      const Vec<W> weight = load(phi + r * row + k);
 #pragma GCC unroll 8
-        for (int t = 0; t < TOKENS; t++) total[r][t] += weight * of[t];
-      }
+      for (int t = 0; t < TOKENS; t++) total[r][t] += weight * of[t];
     }
+  }
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 8
     for (int t = 0; t < TOKENS; t++) partial[r * BLOCK + t] = total[r][t];
-}
-
-// phi X' of a block; tokens past the last repeat it.
-template <class W, int N>
-static void project(const Shape<W> &s, const W *x, Index count, const W *phi, Vec<W> *partial) {
-  constexpr int TOKENS = WIDE_TILE / 2;
-  std::fill(partial, partial + s.tall * BLOCK, Vec<W>{});
-  for (Index c = 0; c < s.chunks; c++)
-    for (Index t = 0; t < count; t += TOKENS) {
-      const W *rows[TOKENS];
-      for (int i = 0; i < TOKENS; i++) rows[i] = x + std::min(t + i, count - 1) * s.state() + c * CHUNK<W>;
-      for (Index r = 0; r < s.tall; r += ROWS)
-        project_tile<W, N, TOKENS>(s, rows, phi + (c * s.tall + r) * s.piece(), partial + r * BLOCK + t);
-    }
 }
 
 // From the projection to the coefficients of LANES tokens, tokens last: [H_pre; H_post; H_res].
@@ -135,15 +139,19 @@ static void coefficients(const Site &site, const W *record, Vec<W> *out, Vec<W> 
   Sinkhorn<W, N>{site.n, site.iterations}.forward(out + 2 * n, sums_kept);
 }
 
-// The read of one token: H_pre X, its mean and inverse deviation, and the normalised row.
-template <class W, int N>
-static void read_token(const Site &site, const Shape<W> &s, const W *x, const W *pre, W *statistics, W *row) {
+// The read of one token: H_pre X and its norm; mean and inverse deviation go to the record.
+template <class T, int N>
+static void read_token(const Site &site, const Shape<Wide<T>> &s, const Wide<T> *x, const Wide<T> *pre,
+                       Wide<T> *statistics, Wide<T> *row, T *out) {
+  using W = Wide<T>;
   const Index n = N ? N : s.n;
   const W *gain = static_cast<const W *>(site.gain), *shift = static_cast<const W *>(site.shift);
   Vec<W> total = {}, squares = {};
   for (Index k = 0; k < s.width; k += LANES<W>) {
-    Vec<W> value = load(x + k) * pre[0];
-    for (Index j = 1; j < n; j++) value += load(x + j * s.width + k) * pre[j];
+    const W *place = x + s.at(k);
+    Vec<W> value = load(place) * pre[0];
+    for (Index j = 1; j < n; j++) value += load(place + j * CHUNK<W>) * pre[j];
+    if (site.norm == NO_NORM) put(out + k, value);
     put(row + k, value);
     total += value;
     squares += value * value;
@@ -160,7 +168,7 @@ static void read_token(const Site &site, const Shape<W> &s, const W *x, const W 
   }
   const W inverse = W(1) / std::sqrt(sum<W>(squares) / W(s.d) + W(site.norm_eps));
   for (Index k = 0; k < s.width; k += LANES<W>)
-    put(row + k, (load(row + k) - mean) * inverse * load(gain + k) + load(shift + k));
+    put(out + k, (load(row + k) - mean) * inverse * load(gain + k) + load(shift + k));
   statistics[0] = mean;
   statistics[BLOCK] = inverse;
 }
@@ -171,61 +179,71 @@ template <class T, class U, int N> struct Forward {
   const Shape<W> s;
   const W *phi;
   // Scratch of one thread.
-  W *x, *y, *before, *row, *pre;
+  W *x, *row, *pre;
   Vec<W> *partial, *vectors;
+  Padded<T> state, written, read;
+  U *updates;
 
   static Index wanted(const Shape<W> &s) {
-    return 2 * BLOCK * s.state() + BLOCK * s.width + s.width + BLOCK * s.n + CHUNK<W> +
-           ((s.tall + 1) * BLOCK + s.rows) * LANES<W>;
+    return (2 * s.n + 1 + MOST_STEPS) * s.width + s.block() + s.width + BLOCK * s.n + ((s.tall + 1) * BLOCK + s.rows) * LANES<W>;
   }
 
   Forward(const Site &site, const W *phi, W *scratch) : site(site), s(site), phi(phi) {
     partial = reinterpret_cast<Vec<W> *>(scratch);
     vectors = partial + (s.tall + 1) * BLOCK;
     x = reinterpret_cast<W *>(vectors + s.rows);
-    before = x + BLOCK * s.state();
-    y = before + BLOCK * s.state();
-    row = y + BLOCK * s.width;
+    row = x + s.block();
     pre = row + s.width;
+    T *rows = reinterpret_cast<T *>(pre + BLOCK * s.n);
+    state = {s.d, s.width, rows};
+    written = {s.d, s.width, rows + s.n * s.width};
+    read = {s.d, s.width, rows + 2 * s.n * s.width};
+    updates = reinterpret_cast<U *>(rows + (2 * s.n + 1) * s.width);
   }
 
   void block(Index b) {
     const Index first = b * BLOCK, count = std::min<Index>(BLOCK, s.tokens - first);
-    const W *state = site.update ? write(first, count) : given(first, count);
+    Vec<W> *squares = partial + s.tall * BLOCK;
+    for (Index t = 0; t < count; t++) squares[t] = arrive(first + t, x + t * s.piece());
     if (!site.phi) return;
-    for (Index t = 0; t < BLOCK; t++)
-      partial[s.tall * BLOCK + t] = square_sum(state + std::min(t, count - 1) * s.state(), s.state());
-    project<W, N>(s, state, count, phi, partial);
-    for (Index r = 0; r < s.tall; r++)
-      for (Index t = padded(count, WIDE_TILE / 2); t < BLOCK; t++) partial[r * BLOCK + t] = partial[r * BLOCK];
+    for (Index t = count; t < BLOCK; t++) {  // past the last token: the last again
+      squares[t] = squares[count - 1];
+      for (Index c = 0; c < s.chunks; c++)
+        std::copy_n(x + c * s.stride() + (count - 1) * s.piece(), s.piece(), x + c * s.stride() + t * s.piece());
+    }
+    project(first + BLOCK);
     W *record = static_cast<W *>(site.saved) + b * s.record();
     for (Index g = 0; g < BLOCK; g += LANES<W>) finish(record + g, first + g, g);
-    for (Index t = 0; t < count; t++) read(first + t, state + t * s.state(), pre + t * s.n, record + s.rows * BLOCK + t);
-  }
-
-  const W *given(Index first, Index count) {
-    return block_rows(static_cast<const T *>(site.streams) + first * s.n * s.d, count * s.n, s.d, s.width, x);
-  }
-
-  const W *write(Index first, Index count) {
-    const W *old = block_rows(static_cast<const T *>(site.streams) + first * s.n * s.d, count * s.n, s.d, s.width, before);
-    const W *update = block_rows(static_cast<const U *>(site.update) + first * s.d, count, s.d, s.width, y);
-    const W *mixing = static_cast<const W *>(site.mixing) + first * s.n * s.n;
-    const W *post = static_cast<const W *>(site.post) + first * s.n;
-    T *to = static_cast<T *>(site.written) + first * s.n * s.d;
-    constexpr bool same = std::is_same<T, W>::value;
-    W *into = x;
-    if constexpr (same)
-      if (s.direct()) into = to;
-    for (Index t = 0; t < count; t++)
-      write_token<W, N>(s, old + t * s.state(), update + t * s.width, mixing + t * s.n * s.n, post + t * s.n,
-                        into + t * s.state());
-    if (same && s.direct()) return into;
-    for (Index i = 0; i < count * s.n; i++) {
-      narrow(x + i * s.width, s.d, to + i * s.d);
-      if (!same) widen(to + i * s.d, s.d, s.width, x + i * s.width);  // go on from what is stored
+    for (Index t = 0; t < count; t++) {
+      T *to = static_cast<T *>(site.read) + (first + t) * s.d;
+      read_token<T, N>(site, s, x + t * s.piece(), pre + t * s.n, record + (s.rows + 1) * BLOCK + t, row, read.out(to));
+      read.done(to, 1);
     }
-    return x;
+  }
+
+  Vec<W> arrive(Index token, W *place) {
+    const Steps<T, U, N> steps(site, s, token, updates);
+    const T *old = state.in(static_cast<const T *>(site.streams) + token * s.n * s.d, s.n);
+    T *to = site.written ? static_cast<T *>(site.written) + token * s.n * s.d : nullptr;
+    const Vec<W> squares = arrive_token(steps, old, to ? written.out(to) : nullptr, place);
+    if (to) written.done(to, s.n);
+    return squares;
+  }
+
+  // phi X', while the block that begins at token `next` is fetched.
+  void project(Index next) {
+    constexpr int TOKENS = WIDE_TILE / 2;
+    const Index coming = std::max<Index>(0, std::min<Index>(BLOCK, s.tokens - next)) * s.n * s.d * sizeof(T);
+    Ahead ahead(static_cast<const T *>(site.streams) + next * s.n * s.d, coming);
+    const int lines = int(coming / 64 * TOKENS * ROWS / (BLOCK * s.tall * s.chunks)) + 1;
+    std::fill(partial, partial + s.tall * BLOCK, Vec<W>{});
+    for (Index c = 0; c < s.chunks; c++)
+      for (Index t = 0; t < BLOCK; t += TOKENS)
+        for (Index r = 0; r < s.tall; r += ROWS) {
+          ahead.lines(lines);
+          project_tile<W, N, TOKENS>(s, x + c * s.stride() + t * s.piece(), phi + (c * s.tall + r) * s.piece(),
+                                     partial + r * BLOCK + t);
+        }
   }
 
   // The coefficients of LANES tokens, and the numbers that backward needs.
@@ -243,11 +261,5 @@ template <class T, class U, int N> struct Forward {
       for (Index i = 0; i < s.n; i++) post[(first + l) * s.n + i] = of[(s.n + i) * LANES<W> + l];
       for (Index i = 0; i < s.n * s.n; i++) mixing[(first + l) * s.n * s.n + i] = of[(2 * s.n + i) * LANES<W> + l];
     }
-  }
-
-  void read(Index token, const W *state, const W *weights, W *statistics) {
-    T *to = static_cast<T *>(site.read) + token * s.d;
-    read_token<W, N>(site, s, state, weights, statistics + BLOCK, row);
-    narrow(row, s.d, to);
   }
 };

@@ -10,105 +10,112 @@ template <class T, class U, int N> struct Backward {
   const Shape<W> s;
   const W *phi;
   Sums<W> &total;
-  // Scratch of one thread.
+  // Scratch of one thread; coefficients, their gradients and the sums of Sinkhorn for each group of LANES tokens.
   Vec<W> *products, *vectors, *mixed, *kept;
-  W *x, *next, *y, *read, *of_read, *of_update, *to, *g, *along, *mixing, *pre;
+  W *x, *to, *normed, *g, *along, *mixing, *pre;
+  Padded<T> own, after, read, out;
+  Padded<U> update, of_update;
+  U *updates;
 
+  static constexpr Index GROUPS = BLOCK / LANES<W>;
   static Index wanted(const Shape<W> &s, Index iterations) {
-    const Index vectors = (s.n * s.n + s.n) * BLOCK + 2 * s.rows + 2 * iterations * s.n;
-    return vectors * LANES<W> + 3 * BLOCK * s.state() + 3 * BLOCK * s.width + s.width + s.tall * BLOCK + BLOCK +
-           BLOCK * (s.n * s.n + s.n);
+    const Index vectors = (s.n * s.n + s.n) * BLOCK + s.rows + GROUPS * (s.rows + 2 * iterations * s.n);
+    return vectors * LANES<W> + 2 * s.block() + s.width + s.tall * BLOCK + BLOCK + BLOCK * (s.n * s.n + s.n) +
+           (3 * s.n + 3 + MOST_STEPS) * s.width;
   }
 
   Backward(const Site &site, const Gradients &grads, const W *phi, Sums<W> &total, W *scratch)
       : site(site), grads(grads), s(site), phi(phi), total(total) {
     products = reinterpret_cast<Vec<W> *>(scratch);
     vectors = products + (s.n * s.n + s.n) * BLOCK;
-    mixed = vectors + s.rows;
+    mixed = vectors + GROUPS * s.rows;
     kept = mixed + s.rows;
-    x = reinterpret_cast<W *>(kept + 2 * site.iterations * s.n);
-    next = x + BLOCK * s.state();
-    to = next + BLOCK * s.state();
-    y = to + BLOCK * s.state();
-    read = y + BLOCK * s.width;
-    of_read = read + BLOCK * s.width;
-    of_update = of_read + BLOCK * s.width;
-    g = of_update + s.width;
+    x = reinterpret_cast<W *>(kept + GROUPS * 2 * site.iterations * s.n);
+    to = x + s.block();
+    normed = to + s.block();
+    g = normed + s.width;
     along = g + s.tall * BLOCK;
     mixing = along + BLOCK;
     pre = mixing + BLOCK * s.n * s.n;
     std::fill(g, g + s.tall * BLOCK, W(0));
+    T *rows = reinterpret_cast<T *>(pre + BLOCK * s.n);
+    const Index streams = s.n * s.width;
+    own = {s.d, s.width, rows};
+    after = {s.d, s.width, rows + streams};
+    out = {s.d, s.width, rows + 2 * streams};
+    read = {s.d, s.width, rows + 3 * streams};
+    update = {s.d, s.width, reinterpret_cast<U *>(rows + 3 * streams + s.width)};
+    of_update = {s.d, s.width, reinterpret_cast<U *>(rows + 3 * streams + 2 * s.width)};
+    updates = of_update.room + s.width;
   }
 
   void block(Index b) {
     const Index first = b * BLOCK, count = std::min<Index>(BLOCK, s.tokens - first);
-    T *out = static_cast<T *>(grads.state) + first * s.n * s.d;
-    W *result = to;
-    constexpr bool same = std::is_same<T, W>::value;
-    if constexpr (same)
-      if (s.direct()) result = out;
-    const bool in_place = same && s.direct();
     if (site.phi)
-      unread(b, first, count, result);
+      unread(static_cast<const W *>(site.saved) + b * s.record(), first, count);
     else
-      result = const_cast<W *>(rows(grads.next_state, first, count, next));
-    if (site.phi && !in_place)
-      for (Index i = 0; i < count * s.n; i++) {
-        narrow(to + i * s.width, s.d, out + i * s.d);
-        if (!same) widen(out + i * s.d, s.d, s.width, to + i * s.width);  // go on from what is stored
-      }
-    if (site.update) unwrite(first, count, result);
+      for (Index t = 0; t < count; t++)
+        arrive_token(Steps<T, U, N>(site, s, first + t, updates), after.in(state(grads.next_state, first + t), s.n),
+                     static_cast<T *>(nullptr), to + t * s.piece());
+    for (Index t = 0; t < count; t++) leave(first + t, to + t * s.piece(), products + t);
+    if (grads.last_update) sum_post(first, count);
   }
 
-  const W *rows(const void *from, Index first, Index count, W *scratch) {
-    return block_rows(static_cast<const T *>(from) + first * s.n * s.d, count * s.n, s.d, s.width, scratch);
+  void leave(Index token, const W *grad, Vec<W> *product) {
+    T *of_state = site.phi ? const_cast<T *>(state(grads.state, token)) : nullptr;
+    U *of_y = static_cast<U *>(grads.update) + token * s.d;
+    const U *y = grads.last_update ? update.in(static_cast<const U *>(grads.last_update) + token * s.d, 1) : nullptr;
+    const W *post = static_cast<const W *>(grads.last_post) + token * s.n;
+    unwrite_token<T, U, N>(s, grad, y, post, of_state ? out.out(of_state) : nullptr, of_update.out(of_y), product);
+    if (of_state) out.done(of_state, s.n);
+    if (y) of_update.done(of_y, 1);
   }
 
-  void unread(Index b, Index first, Index count, W *result) {
-    const W *record = static_cast<const W *>(site.saved) + b * s.record();
-    const W *state = rows(site.streams, first, count, x), *after = rows(grads.next_state, first, count, next);
-    const W *grad = block_rows(static_cast<const T *>(grads.read) + first * s.d, count, s.d, s.width, read);
-    for (Index q = 0; count < BLOCK && q < s.n * s.n + s.n; q++)
-      for (Index t = count; t < BLOCK; t++) products[q * BLOCK + t] = Vec<W>{};
-    for (Index h = 0; h < BLOCK; h += LANES<W>) remake(record + h, h);
+  const T *state(const void *from, Index token) const { return static_cast<const T *>(from) + token * s.n * s.d; }
+
+  void unread(const W *record, Index first, Index count) {
+    for (Index h = 0; h < GROUPS; h++) remake(record + h * LANES<W>, h);
     for (Index t = 0; t < count; t++) {
-      const W *own = state + t * s.state(), *from = after + t * s.state();
-      W *back = of_read + t * s.width;
-      unread_token<W, N>(site, s, own, pre + t * s.n, record + (s.rows + 1) * BLOCK + t, grad + t * s.width, total, back);
-      dots_of_token<W, N>(s, own, from, back, products + t);
-      unmix_token<W, N>(s, from, back, mixing + t * s.n * s.n, pre + t * s.n, result + t * s.state());
+      const T *grad = read.in(static_cast<const T *>(grads.read) + (first + t) * s.d, 1);
+      W *taken = x + t * s.piece();
+      const Steps<T, U, N> steps(site, s, first + t, updates);
+      const Unnorm<W> norm = unread_token<T, U, N>(site, steps, own.in(state(site.streams, first + t), s.n), pre + t * s.n,
+                                                record + (s.rows + 1) * BLOCK + t, grad, total, taken, normed);
+      Unmix<T, N>{site, s, mixing + t * s.n * s.n, pre + t * s.n, norm}.run(
+          after.in(state(grads.next_state, first + t), s.n), grad, normed, taken, to + t * s.piece(), products + t);
     }
-    for (Index h = 0; h < BLOCK; h += LANES<W>) uncoefficients(record + h, first + h, h);
-    for (Index t = count; t < BLOCK; t++) {
-      along[t] = along[count - 1];
-      for (Index r = 0; r < s.rows; r++) g[r * BLOCK + t] = g[r * BLOCK + count - 1];
-    }
-    unproject(s, phi, g, along, state, count, result, total.phi);
+    for (Index q = 0; q < s.n * s.n + s.n; q++)
+      for (Index t = count; t < BLOCK; t++) products[q * BLOCK + t] = Vec<W>{};
+    for (Index h = 0; h < GROUPS; h++) uncoefficients(record + h * LANES<W>, first + h * LANES<W>, h);
+    unproject(first + BLOCK, count);
   }
 
-  // H_pre and H_res of LANES tokens, token by token.
+  // H_pre and H_res of a group of tokens, token by token.
   void remake(const W *record, Index h) {
-    coefficients<W, N>(site, record, vectors, nullptr);
-    const W *of = reinterpret_cast<const W *>(vectors);
+    coefficients<W, N>(site, record, vectors + h * s.rows, kept + h * 2 * site.iterations * s.n);
+    const W *of = reinterpret_cast<const W *>(vectors + h * s.rows);
     for (Index l = 0; l < LANES<W>; l++) {
-      for (Index i = 0; i < s.n; i++) pre[(h + l) * s.n + i] = of[i * LANES<W> + l];
-      for (Index i = 0; i < s.n * s.n; i++) mixing[(h + l) * s.n * s.n + i] = of[(2 * s.n + i) * LANES<W> + l];
+      const Index t = h * LANES<W> + l;
+      for (Index i = 0; i < s.n; i++) pre[t * s.n + i] = of[i * LANES<W> + l];
+      for (Index i = 0; i < s.n * s.n; i++) mixing[t * s.n * s.n + i] = of[(2 * s.n + i) * LANES<W> + l];
     }
   }
 
-  // Of LANES tokens: from the gradients of the coefficients to those of the projection; of scale and bias.
+  // Of a group of tokens: from the gradients of the coefficients to those of the projection, of scale and bias.
   void uncoefficients(const W *record, Index first, Index h) {
     const W *scale = static_cast<const W *>(site.alpha), *of_post = static_cast<const W *>(grads.next_post);
-    coefficients<W, N>(site, record, vectors, kept);
+    Vec<W> *value = vectors + h * s.rows;
+    const Vec<W> *product = products + h * LANES<W>;
     for (Index i = 0; i < s.n; i++) {
       Vec<W> post = {};
       for (Index l = 0; of_post && l < LANES<W> && first + l < s.tokens; l++) post[l] = of_post[(first + l) * s.n + i];
-      const Vec<W> gate = vectors[i], half = vectors[s.n + i] * W(0.5);
-      mixed[i] = sums<W>(products + (s.n * s.n + i) * BLOCK + h) * (gate - gate * gate);
+      const Vec<W> gate = value[i], half = value[s.n + i] * W(0.5);
+      mixed[i] = sums<W>(product + (s.n * s.n + i) * BLOCK) * (gate - gate * gate);
       mixed[s.n + i] = (post + post) * (half - half * half);
     }
-    for (Index i = 0; i < s.n * s.n; i++) mixed[2 * s.n + i] = sums<W>(products + i * BLOCK + h);
-    Sinkhorn<W, N>{s.n, site.iterations}.backward(vectors + 2 * s.n, kept, mixed + 2 * s.n);
+    for (Index i = 0; i < s.n * s.n; i++) mixed[2 * s.n + i] = sums<W>(product + i * BLOCK);
+    Sinkhorn<W, N>{s.n, site.iterations}.backward(value + 2 * s.n, kept + h * 2 * site.iterations * s.n,
+                                                  mixed + 2 * s.n);
     const Vec<W> inverse = load(record + s.rows * BLOCK);
     Vec<W> parallel = {};
     for (Index r = 0; r < s.rows; r++) {
@@ -116,24 +123,37 @@ template <class T, class U, int N> struct Backward {
       total.bias[r] += mixed[r];
       total.scale[r] += mixed[r] * projected;
       parallel += scaled * projected;
-      put(g + r * BLOCK + h, scaled * inverse);
+      put(g + r * BLOCK + h * LANES<W>, scaled * inverse);
     }
-    put(along + h, parallel * inverse * inverse * W(1.0 / double(s.n * s.d)));
+    put(along + h * LANES<W>, parallel * inverse * inverse * W(1.0 / double(s.n * s.d)));
   }
 
-  void unwrite(Index first, Index count, const W *grad) {
-    const W *update = block_rows(static_cast<const U *>(site.update) + first * s.d, count, s.d, s.width, y);
-    const W *post = static_cast<const W *>(site.post) + first * s.n;
-    U *out = static_cast<U *>(grads.update) + first * s.d;
-    for (Index t = 0; t < count; t++) {
-      unwrite_token<W, N>(s, grad + t * s.state(), update + t * s.width, post + t * s.n, of_update, products + t);
-      narrow(of_update, s.d, out + t * s.d);
-    }
+  // Both products with phi, chunk by chunk, while the block that begins at token `next` is fetched.
+  void unproject(Index next, Index count) {
+    const Index coming = std::max<Index>(0, std::min<Index>(BLOCK, s.tokens - next)) * s.n * s.d * sizeof(T);
+    Ahead states(state(site.streams, next), coming), gradients(state(grads.next_state, next), coming);
+    const int lines = int(coming / 64 * TALL_TILE / (s.chunks * s.n * s.tall)) + 1;
+    for (Index c = 0; c < s.chunks; c++)
+      for (Index j = 0; j < s.n; j++) {
+        const Index at = c * s.stride() + j * CHUNK<W>, piece = c * s.tall * s.piece() + j * CHUNK<W>;
+        for (Index t = 0; t < count; t += WIDE_TILE) {
+          unproject_tile(s, phi + piece, g + t, along + t, x + at + t * s.piece(), to + at + t * s.piece());
+          states.lines(lines);
+        }
+        for (Index r = 0; r < s.tall; r += TALL_TILE) {
+          phi_tile(s, g + r * BLOCK, x + at, count, total.phi + piece + r * s.piece());
+          states.lines(lines);
+          gradients.lines(lines);
+        }
+      }
+  }
+
+  void sum_post(Index first, Index count) {
     for (Index i = 0; i < s.n; i++)
       for (Index h = 0; h < BLOCK; h += LANES<W>) {
-        const Vec<W> all_of = sums<W>(products + i * BLOCK + h);
+        const Vec<W> whole = sums<W>(products + i * BLOCK + h);
         for (Index l = 0; l < LANES<W> && h + l < count; l++)
-          static_cast<W *>(grads.post)[(first + h + l) * s.n + i] = all_of[l];
+          static_cast<W *>(grads.post)[(first + h + l) * s.n + i] = whole[l];
       }
   }
 };

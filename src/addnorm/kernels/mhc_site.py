@@ -4,7 +4,12 @@
 
 Between sites travels what the next write needs, un-mixed: `X'`, `H_res'` and `H_post'`. What autograd sends back along
 the edge of `X'` is therefore the gradient of the *written* state, and the mixing is undone where `X'` is at hand for
-the other gradients: backward too is one pass a site. Kept for it are `X'`, `y` and `n^2 + 2n + 7` numbers a token.
+the other gradients: backward too is one pass a site.
+
+`X'` need not be stored at every site. From the last stored state and the writes since, a site makes it again a few
+numbers at a time, with the same bits, in forward and in backward: 20 multiplications a number of `y` instead of 32
+bytes to memory and back. Kept for backward are then, a token and site, `y` and `2 n^2 + 4n + 3` numbers, and a state
+at every k-th site.
 """
 
 from __future__ import annotations
@@ -19,14 +24,13 @@ from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import native
 from addnorm.kernels.mhc import Numbers, mhc_read_reference
-from addnorm.kernels.mhc_call import LEARNED, run
+from addnorm.kernels.mhc_call import LEARNED, MOST_STEPS, Step, gradient_room, narrowed, outcome_room, run
 from addnorm.kernels.precision import wide
 from addnorm.kernels.streams import add_update
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-BLOCK = 16  # tokens that the kernel works on together
 MOST_STREAMS = 16
 FusedNorm = Literal["none", "layer", "rms"]
 _NORMS: tuple[FusedNorm, ...] = ("none", "layer", "rms")
@@ -86,16 +90,34 @@ class Held:
     """The skip of a site: what its write needs.
 
     Args:
-        streams: the state that was read. Its gradient is that of the state which the write makes.
+        edge: stands for the state that was read in autograd's graph; its gradient is that of the state which the
+            write makes. Its numbers mean nothing.
+        base: the last state that was stored.
+        steps: the writes after it; they give the state that was read.
         post: `H_post`.
-        mixing: `H_res`, without a gradient: that goes by way of `streams`.
+        mixing: `H_res`, without a gradient: that goes by way of `edge`.
         backwards: shared by all sites of a forward.
     """
 
-    streams: Float[Tensor, "*tokens n d_model"]
+    edge: Float[Tensor, "*tokens n d_model"]
+    base: Float[Tensor, "*tokens n d_model"]
+    steps: tuple[Step, ...]
     post: Float[Tensor, "*tokens n"]
     mixing: Float[Tensor, "*tokens n n"]
     backwards: Backwards
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the state."""
+        return self.base.dtype
+
+    def state(self) -> Tensor:
+        """The state that was read, made again if it was not stored; without a gradient."""
+        return _made(self.base, self.steps)
+
+    def after(self, update: Tensor) -> tuple[Step, ...]:
+        """The writes that lead to the state which the site leaves behind."""
+        return (*self.steps, Step(update.detach(), self.mixing.detach(), self.post.detach()))
 
 
 def fits(streams: Tensor, weights: Weights) -> bool:
@@ -110,32 +132,43 @@ def fits(streams: Tensor, weights: Weights) -> bool:
 
 def read(streams: Tensor, weights: Weights) -> tuple[Tensor, Held]:
     """The normalised read of a state, and what the write of this site will need."""
-    backwards = Backwards()
-    return _held(_Site.apply(streams, None, None, (None, backwards, weights.form), *weights.learned()), backwards)
+    streams = streams.contiguous()
+    before = Before(base=streams.detach(), steps=(), store=False, backwards=Backwards())
+    return _held(before, _Site.apply(streams, None, None, (before, weights.form), *weights.learned()))
 
 
-def write_and_read(held: Held, update: Tensor, weights: Weights) -> tuple[Tensor, Held]:
-    """The write of one site and the read of the next."""
-    around = (held.mixing, held.backwards, weights.form)
-    return _held(
-        _Site.apply(held.streams, held.post, _update(held.streams, update), around, *weights.learned()), held.backwards
-    )
+def write_and_read(held: Held, update: Tensor, weights: Weights, every: int = 1) -> tuple[Tensor, Held]:
+    """The write of one site and the read of the next.
 
-
-def _update(streams: Tensor, update: Tensor) -> Tensor:
-    """The update as the kernel takes it: of the streams' precision, or bfloat16 into float32."""
-    narrow = streams.dtype == torch.float32 and update.dtype == torch.bfloat16
-    return update if narrow else update.to(streams.dtype)
+    Args:
+        held: the skip of the one site.
+        update: its sublayer's output.
+        weights: of the next site.
+        every: the written state is stored if it is this many writes from the last one that was; until then it is made
+            again wherever it is needed, chunk by chunk, with the same bits.
+    """
+    update = _update(held, update)
+    steps = held.after(update)
+    store = len(steps) >= min(every, MOST_STEPS) or any(step.update.dtype != update.dtype for step in steps)
+    before = Before(base=held.base, steps=steps, store=store, backwards=held.backwards)
+    return _held(before, _Site.apply(held.edge, held.post, update, (before, weights.form), *weights.learned()))
 
 
 def write(held: Held, update: Tensor) -> Tensor:
     """The state that the site leaves behind: `H_res X + H_post y`."""
-    return _Write.apply(held.streams, held.post, _update(held.streams, update), held.mixing)
+    update = _update(held, update)
+    return _Write.apply(held.edge, held.post, update, held.base, held.after(update))
+
+
+def _update(held: Held, update: Tensor) -> Tensor:
+    """The update as the kernel takes it: of the streams' precision, or bfloat16 into float32."""
+    narrow = held.dtype == torch.float32 and update.dtype == torch.bfloat16
+    return (update if narrow else update.to(held.dtype)).contiguous()
 
 
 def write_and_read_reference(held: Held, update: Tensor, weights: Weights) -> tuple[Tensor, ...]:
     """The new state, the normalised read, `H_res X'` and `H_post`, one equation after the other."""
-    mixed = torch.stack([(row.unsqueeze(-1) * held.streams).sum(-2) for row in held.mixing.unbind(-2)], dim=-2)
+    mixed = torch.stack([(row.unsqueeze(-1) * held.state()).sum(-2) for row in held.mixing.unbind(-2)], dim=-2)
     state = add_update(mixed, update, held.post)
     return state, *read_reference(state, weights)
 
@@ -154,79 +187,79 @@ def read_reference(state: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Ten
     return row, mixed, post
 
 
-def _held(results: tuple[Tensor, ...], backwards: Backwards) -> tuple[Tensor, Held]:
-    x, streams, post, mixing = results
-    return x, Held(streams=streams, post=post, mixing=mixing, backwards=backwards)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Before:
+    """Where the state that a site reads comes from: a stored one and the writes since; whether to store it too."""
+
+    base: Tensor
+    steps: tuple[Step, ...]
+    store: bool
+    backwards: Backwards
+
+
+def _held(before: Before, results: tuple[Tensor, ...]) -> tuple[Tensor, Held]:
+    x, edge, post, mixing = results
+    base, steps = (edge.detach(), ()) if before.store else (before.base, before.steps)
+    return x, Held(edge=edge, base=base, steps=steps, post=post, mixing=mixing, backwards=before.backwards)
+
+
+def _made(base: Tensor, steps: tuple[Step, ...]) -> Tensor:
+    """The state that the steps lead to."""
+    state = torch.emptygradient_room(base)
+    run("mhc_forward", base, steps, {"written": state})
+    return state
 
 
 def _parameters(form: Form, learned: Sequence[Tensor | None]) -> dict[str, Any]:
     """The site's part that its weights give, in working precision."""
-    known = {name: None if one is None else wide(one.detach()) for name, one in zip(LEARNED, learned, strict=True)}
+    known = {
+        name: None if one is None else wide(one.detach()).contiguous()
+        for name, one in zip(LEARNED, learned, strict=True)
+    }
     other = {"iterations": form.numbers.iterations, "eps": form.numbers.eps, "norm_eps": form.norm_eps}
     return known | other | {"norm": _NORMS.index(form.norm)}
 
 
-def _outcome(state: Tensor) -> dict[str, Tensor]:
-    """Room for what a read makes: the read, the coefficients, and the numbers that backward needs."""
-    *tokens, n, d = state.shape
-    blocks = -(-state.numel() // (n * d * BLOCK))
-    precision = torch.float64 if state.dtype == torch.float64 else torch.float32
-    return {
-        "read": state.new_empty((*tokens, d)),
-        "next_mixing": state.new_empty((*tokens, n, n), dtype=precision),
-        "next_post": state.new_empty((*tokens, n), dtype=precision),
-        "saved": state.new_empty((blocks, n * n + 2 * n + 3, BLOCK), dtype=precision),
-    }
-
-
-def _like(given: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
-    """Room for gradients."""
-    return {
-        name: None if one is None else torch.empty_like(one, memory_format=torch.contiguous_format)
-        for name, one in given.items()
-    }
-
-
 class _Site(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, streams: Tensor, post: Tensor | None, update: Tensor | None, around: Any, *learned: Any
-    ) -> Any:
-        mixing, ctx.backwards, ctx.form = around
-        streams = streams.contiguous()
-        state = streams if update is None else torch.empty_like(streams)
-        made = _outcome(state)
-        site = {"streams": streams, "update": update, "mixing": mixing, "post": post}
-        run("mhc_forward", site | {"written": state} | made | _parameters(ctx.form, learned))
-        ctx.save_for_backward(state, post, update, made["saved"], *learned)
+    def forward(ctx: Any, edge: Tensor, post: Tensor | None, update: Tensor | None, around: Any, *learned: Any) -> Any:
+        before, ctx.form = around
+        base, steps = before.base, before.steps
+        state = torch.emptygradient_room(base) if before.store else None
+        made = outcome_room(base)
+        run("mhc_forward", base, steps, {"written": state} | made | _parameters(ctx.form, learned))
+        if state is not None:
+            base, steps = state, ()
+        ctx.backwards, ctx.steps = before.backwards, len(steps)
+        ctx.save_for_backward(base, post, update, made["saved"], *learned, *(one for step in steps for one in step))
         ctx.mark_non_differentiable(made["next_mixing"])
         ctx.set_materialize_grads(False)
+        if state is None:
+            state = edge if update is None else base.new_empty(()).expand(base.shape)
         return made["read"], state, made["next_post"], made["next_mixing"]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> Any:  # pyrefly: ignore[bad-override]
-        state, post, update, saved, *learned = ctx.saved_tensors
+        base, post, update, saved, *rest = ctx.saved_tensors
+        learned, writes = rest[: len(LEARNED)], rest[len(LEARNED) :]
+        steps = [Step(*writes[3 * i : 3 * i + 3]) for i in range(ctx.steps)]
         parameters = _parameters(ctx.form, learned)
-        goes = _like({"update": update, "post": post, **{name: parameters[name] for name in LEARNED}})
-        comes = _incoming(grad_outputs, state)
+        goes = gradient_room({"update": update, "post": post, **{name: parameters[name] for name in LEARNED}})
+        comes = _incoming(grad_outputs, base) | {"last_update": update, "last_post": post}
         # The gradient that the next site made for this one alone is written over.
         of_next = comes["next_state"]
-        goes["state"] = of_next if ctx.backwards.owns(of_next) else torch.empty_like(state)
-        run(
-            "mhc_backward",
-            {"streams": state, "update": update, "post": post, "saved": saved} | parameters,
-            comes | goes,
-        )
+        goes["state"] = of_next if ctx.backwards.owns(of_next) else torch.emptygradient_room(base)
+        run("mhc_backward", base, steps, {"saved": saved} | parameters, comes | goes)
         ctx.backwards.buffer = None if update is None else goes["state"]
-        return goes["state"], goes["post"], goes["update"], None, *_narrowed([goes[name] for name in LEARNED], learned)
+        return goes["state"], goes["post"], goes["update"], None, *narrowed([goes[name] for name in LEARNED], learned)
 
 
 def _incoming(grad_outputs: Sequence[Tensor | None], state: Tensor) -> dict[str, Tensor | None]:
     of_read, of_next, of_post, _ = grad_outputs
     if of_read is None:
         of_read = state.new_zeros((*state.shape[:-2], state.shape[-1]))
-    of_next = torch.zeros_like(state) if of_next is None else of_next.contiguous()
+    of_next = torch.zerosgradient_room(state) if of_next is None else of_next.contiguous()
     return {
         "next_state": of_next,
         "read": of_read.contiguous(),
@@ -234,28 +267,18 @@ def _incoming(grad_outputs: Sequence[Tensor | None], state: Tensor) -> dict[str,
     }
 
 
-def _narrowed(grads: Sequence[Tensor | None], learned: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The gradients of parameters in their own precision."""
-    return [
-        None if grad is None or one is None else grad.to(one.dtype) for grad, one in zip(grads, learned, strict=True)
-    ]
-
-
 class _Write(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, streams: Tensor, post: Tensor, update: Tensor, mixing: Tensor) -> Tensor:
-        state = torch.empty_like(streams)
-        site = {"streams": streams, "update": update, "mixing": mixing, "post": post, "written": state}
-        run("mhc_forward", site)
+    def forward(ctx: Any, edge: Tensor, post: Tensor, update: Tensor, base: Tensor, steps: tuple[Step, ...]) -> Tensor:
         ctx.save_for_backward(post, update)
-        return state
+        return _made(base, steps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:  # pyrefly: ignore[bad-override]
-        """The streams' gradient is that of the written state: see above."""
+        """The edge's gradient is that of the written state: see above."""
         post, update = ctx.saved_tensors
         grad = grad_outputs[0].contiguous()
-        goes = _like({"update": update, "post": post})
-        run("mhc_backward", {"streams": grad, "update": update, "post": post}, {"next_state": grad} | goes)
-        return grad, goes["post"], goes["update"], None
+        goes = gradient_room({"update": update, "post": post})
+        run("mhc_backward", grad, (), {}, {"last_update": update, "last_post": post, "next_state": grad} | goes)
+        return grad, goes["post"], goes["update"], None, None

@@ -19,7 +19,9 @@ constexpr int TALL_TILE = 3;
 
 constexpr int BLOCK = 16;  // tokens that are worked on together
 constexpr int ROWS = 6;    // rows of phi in a tile; their number is padded to a multiple
-constexpr int PAIR = 2;    // vectors in a chunk of a stream
+constexpr int PAIR = 2;    // vectors of a stream in a chunk
+constexpr int MOST_STREAMS = 16;
+constexpr int MOST_STEPS = 8;
 
 template <class W> struct VectorOf;
 template <> struct VectorOf<float> {
@@ -58,24 +60,44 @@ static inline void put(bfloat16 *to, Vec<float> x) {
 }
 template <class W> static inline Vec<W> all(W x) { return x - Vec<W>{}; }
 
-// A row of `d` numbers in working precision, zeros up to `to`.
-template <class T> static void widen(const T *from, Index d, Index to, Wide<T> *into) {
-  Index k = 0;
-  for (; k + LANES<Wide<T>> <= d; k += LANES<Wide<T>>) put(into + k, load(from + k));
-  for (; k < d; k++) into[k] = wide(from[k]);
-  for (; k < to; k++) into[k] = 0;
-}
-template <class T> static void narrow(const Wide<T> *from, Index d, T *into) {
-  Index k = 0;
-  for (; k + LANES<Wide<T>> <= d; k += LANES<Wide<T>>) put(into + k, load(from + k));
-  for (; k < d; k++) store(into[k], from[k]);
+// A number as it would come back from memory in precision T.
+template <class T, class V> static inline V rounded(V x) {
+  if constexpr (std::is_same<T, bfloat16>::value) {
+    bfloat16 narrow[LANES<float>];
+    put(narrow, x);
+    return load(narrow);
+  }
+  return x;
 }
 
-template <class W> static inline W sum(Vec<W> x) {
-  W total = 0;
-  for (int l = 0; l < LANES<W>; l++) total += x[l];
-  return total;
-}
+// Asks for memory that will be read later, a few lines at a time, while something else is computed.
+class Ahead {
+  const char *at = nullptr, *end = nullptr;
+
+ public:
+  Ahead() = default;
+  Ahead(const void *from, Index bytes) : at(static_cast<const char *>(from)), end(at + bytes) {}
+  void lines(int count) {
+    for (; count > 0 && at < end; count--, at += 64) __builtin_prefetch(at, 0, 2);
+  }
+};
+
+// Rows of `d` numbers as rows of `width`: in place where both are the same, else through a padded copy.
+template <class T> struct Padded {
+  Index d, width;
+  T *room;
+
+  const T *in(const T *from, Index rows) const {
+    if (d == width) return from;
+    std::memset(room, 0, rows * width * sizeof(T));
+    for (Index i = 0; i < rows; i++) std::copy_n(from + i * d, d, room + i * width);
+    return room;
+  }
+  T *out(T *to) const { return d == width ? to : room; }
+  void done(T *to, Index rows) const {
+    for (Index i = 0; d != width && i < rows; i++) std::copy_n(room + i * width, d, to + i * d);
+  }
+};
 
 // Neighbours added: the sums of pairs of `a`, then those of `b`.
 template <int L, class V> static inline V add_pairs(V a, V b) {
@@ -87,6 +109,11 @@ template <int L, class V> static inline V add_pairs(V a, V b) {
            __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
   else
     return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+}
+
+template <class W> static inline W sum(Vec<W> x) {
+  for (int left = LANES<W> / 2; left >= 1; left /= 2) x = add_pairs<LANES<W>>(x, x);
+  return x[0];
 }
 
 // The sum of each of LANES vectors, one a lane.

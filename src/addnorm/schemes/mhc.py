@@ -28,6 +28,7 @@ class MHCConnection(Connection):
     """
 
     owner: Tensor  # which of the three a row belongs to
+    store_every = 4  # sites from one stored state to the next; those between are made again where they are needed
 
     def __init__(self, d_model: int, site: Site, scheme: MHC) -> None:
         super().__init__()
@@ -74,8 +75,10 @@ class MHCConnection(Connection):
         """Both in one pass over the streams, where both sites have the C++ kernel."""
         if isinstance(skip, Held) and type(following) is MHCConnection:
             weights = following.weights()
-            if mhc_site.fits(skip.streams, weights) and weights.phi.shape == self.phi.shape:
-                return following._normed(weights, *mhc_site.write_and_read(skip, update, weights))
+            if mhc_site.fits(skip.base, weights) and weights.phi.shape == self.phi.shape:
+                return following._normed(
+                    weights, *mhc_site.write_and_read(skip, update, weights, following.store_every)
+                )
         return super().hand_over(skip, update, following)
 
     def weights(self) -> Weights:
