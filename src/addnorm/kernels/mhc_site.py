@@ -205,7 +205,7 @@ def _held(before: Before, results: tuple[Tensor, ...]) -> tuple[Tensor, Held]:
 
 def _made(base: Tensor, steps: tuple[Step, ...]) -> Tensor:
     """The state that the steps lead to."""
-    state = torch.emptygradient_room(base)
+    state = torch.empty_like(base)
     run("mhc_forward", base, steps, {"written": state})
     return state
 
@@ -225,7 +225,7 @@ class _Site(torch.autograd.Function):
     def forward(ctx: Any, edge: Tensor, post: Tensor | None, update: Tensor | None, around: Any, *learned: Any) -> Any:
         before, ctx.form = around
         base, steps = before.base, before.steps
-        state = torch.emptygradient_room(base) if before.store else None
+        state = torch.empty_like(base) if before.store else None
         made = outcome_room(base)
         run("mhc_forward", base, steps, {"written": state} | made | _parameters(ctx.form, learned))
         if state is not None:
@@ -249,7 +249,7 @@ class _Site(torch.autograd.Function):
         comes = _incoming(grad_outputs, base) | {"last_update": update, "last_post": post}
         # The gradient that the next site made for this one alone is written over.
         of_next = comes["next_state"]
-        goes["state"] = of_next if ctx.backwards.owns(of_next) else torch.emptygradient_room(base)
+        goes["state"] = of_next if ctx.backwards.owns(of_next) else torch.empty_like(base)
         run("mhc_backward", base, steps, {"saved": saved} | parameters, comes | goes)
         ctx.backwards.buffer = None if update is None else goes["state"]
         return goes["state"], goes["post"], goes["update"], None, *narrowed([goes[name] for name in LEARNED], learned)
@@ -259,7 +259,7 @@ def _incoming(grad_outputs: Sequence[Tensor | None], state: Tensor) -> dict[str,
     of_read, of_next, of_post, _ = grad_outputs
     if of_read is None:
         of_read = state.new_zeros((*state.shape[:-2], state.shape[-1]))
-    of_next = torch.zerosgradient_room(state) if of_next is None else of_next.contiguous()
+    of_next = torch.zeros_like(state) if of_next is None else of_next.contiguous()
     return {
         "next_state": of_next,
         "read": of_read.contiguous(),
