@@ -36,9 +36,7 @@ def by_bayes(made: LevelHead, hidden: torch.Tensor, noisy: torch.Tensor, rates) 
     """The mean over levels of prior times likelihood, all 256 at once."""
     alpha, sigma = rates
     levels = torch.arange(LEVELS, dtype=torch.float64) / 127.5 - 1
-    v, g = made.bell(hidden).chunk(2, dim=-1)
-    bell = torch.distributions.Normal((alpha * noisy - sigma * v)[..., None], (sigma * (-g / 2).exp())[..., None])
-    prior = (made.scores(made.features(hidden).reshape(*noisy.shape, -1)) + bell.log_prob(levels)).softmax(-1)
+    prior = made.scores(made.features(hidden).reshape(*noisy.shape, -1)).softmax(-1)
     likelihood = (
         torch.distributions.Normal(alpha[..., None] * levels, sigma[..., None]).log_prob(noisy[..., None]).exp()
     )

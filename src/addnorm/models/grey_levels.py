@@ -21,17 +21,15 @@ PART = 256
 class LevelHead(nn.Module):
     """Hidden vectors of patches to the pictures' expected pixels, given what noise left of them.
 
-        f, v, g  = a pixel's parts of W hidden,    x_k = k / 127.5 - 1
-        scores_k = V_k f + b_k - e^g / (2 sigma^2) (alpha z - sigma v - x_k)^2
-        p(k | z) = softmax over k of  scores_k - alpha^2 / (2 sigma^2) (z / alpha - x_k)^2
+        scores_k = V_k f + b_k,    f = a pixel's part of W hidden
+        p(k | z) = softmax over k of  scores_k - alpha^2 / (2 sigma^2) (z / alpha - x_k)^2,    x_k = k / 127.5 - 1
         x^       = sum_k p(k | z) x_k
 
-    Bayes' rule: the scores say what the surroundings make of a pixel, by level and by a bell around the v-prediction's
-    picture; the last square says what its own noisy value does. A linear head has to find by itself that at little
-    noise `x^` is the level nearest to z, to a thousandth of its range; here that holds for any scores. The bell is as
-    narrow as the noise, which scores, that vary little from level to level at first, are slow to become. An expectation
-    over levels is score interpolation, Dieleman et al. 2022, arXiv:2211.15089; `p(k | z)` with even scores and no bell
-    is how a variational diffusion reads pixels at its end, Kingma et al. 2021, arXiv:2107.00630.
+    Bayes' rule: the scores say what the surroundings make of a pixel, the square what its own noisy value does. A
+    linear head has to find by itself that at little noise `x^` is the level nearest to z, to a thousandth of its range;
+    here that holds for any scores. An expectation over levels is score interpolation, Dieleman et al. 2022,
+    arXiv:2211.15089; `p(k | z)` with even scores is how a variational diffusion reads pixels at its end, Kingma et al.
+    2021, arXiv:2107.00630.
 
     Args:
         d_model: width of the hidden vectors.
@@ -41,7 +39,6 @@ class LevelHead(nn.Module):
     def __init__(self, d_model: int, values: int) -> None:
         super().__init__()
         self.features = nn.Linear(d_model, values * FEATURES)
-        self.bell = nn.Linear(d_model, values * 2)
         self.scores = nn.Linear(FEATURES, LEVELS)
 
     def forward(
@@ -59,18 +56,10 @@ class LevelHead(nn.Module):
         """
         exact = torch.promote_types(noisy.dtype, torch.float32)
         alpha, sigma = (rate.to(exact) for rate in rates)
-        v, g = self.bell(hidden).to(exact).chunk(2, dim=-1)
-        sure, turned = g.exp(), alpha * noisy.to(exact)
-        weight = (alpha.square() + sure) / (2 * sigma.square())  # the two squares as one
-        seen = turned + (sigma.square() * turned - sure * sigma * v) / (alpha.square() + sure)
+        seen = (noisy.to(exact) / alpha).reshape(-1, 1)
+        weight = ((alpha / sigma).square() / 2).expand_as(noisy).reshape(-1, 1)
         features = self.features(hidden).reshape(-1, FEATURES).to(exact)
-        means = _Means.apply(
-            features,
-            seen.reshape(-1, 1),
-            weight.reshape(-1, 1),
-            self.scores.weight.to(exact),
-            self.scores.bias.to(exact),
-        )
+        means = _Means.apply(features, seen, weight, self.scores.weight.to(exact), self.scores.bias.to(exact))
         return means.reshape(noisy.shape).to(noisy.dtype)
 
 
@@ -78,7 +67,7 @@ class _Means(torch.autograd.Function):
     """`x^` of many pixels, part by part; backwards `dx^ / dscores_k = p(k | z) (x_k - x^)`, with p made again.
 
     The 256 numbers a pixel are never held for all pixels: that halves the time, and the memory is that of the features.
-    Of the square `weight (seen - x_k)^2` both get their gradients.
+    Noisy pixels get their gradient, `2 weight (E x_k^2 - x^^2)`, their times none.
     """
 
     @staticmethod
@@ -94,15 +83,14 @@ class _Means(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         features, seen, weight, scores, bias, means = ctx.saved_tensors
         levels, to_features, to_seen = _levels(seen), torch.empty_like(features), torch.empty_like(seen)
-        to_scores, to_bias, to_weight = torch.zeros_like(scores), torch.zeros_like(bias), torch.empty_like(weight)
+        to_scores, to_bias = torch.zeros_like(scores), torch.zeros_like(bias)
         for part in _parts(len(seen)):
             posterior = _posterior(features[part], (seen[part], weight[part]), scores, bias)
             slope = posterior.mul_((levels - means[part]).mul_(grad_outputs[0][part]))
             to_features[part], to_seen[part, 0] = slope @ scores, 2 * weight[part, 0] * (slope @ levels)
-            to_weight[part, 0] = -(slope * (levels - seen[part]).square_()).sum(-1)
             to_scores.addmm_(slope.T, features[part])
             to_bias += slope.sum(0)
-        return to_features, to_seen, to_weight, to_scores, to_bias
+        return to_features, to_seen, None, to_scores, to_bias
 
 
 def _posterior(features: Tensor, seen: tuple[Tensor, Tensor], scores: Tensor, bias: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class ImageGeneration(Task):
         "num_heads": 4,
         "num_layers": 6,
         "batch_size": 32,
-        "steps": 1600,
+        "steps": 2000,
         "learning_rate": 2e-3,
         "ema": 0.998,
         "evaluation_tokens": 24_500,
