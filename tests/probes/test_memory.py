@@ -6,6 +6,7 @@ from torch import nn
 
 import addnorm
 from addnorm import schemes
+from addnorm.kernels import native
 from addnorm.probes.memory import activation_bytes
 
 
@@ -54,7 +55,8 @@ def test_more_streams_keep_more():
     sizes = []
     for name in ("pre-norm", "mhc"):
         model = addnorm.Transformer(schemes.get(name)(), vocab_size=11, d_model=16, num_heads=2, num_layers=4)
-        sizes.append(activation_bytes(model, torch.arange(10).repeat(4, 1), loss))
+        with native.switched(False):  # the C++ kernel makes most of the streams again
+            sizes.append(activation_bytes(model, torch.arange(10).repeat(4, 1), loss))
     assert sizes[1] > 1.5 * sizes[0]
 
 

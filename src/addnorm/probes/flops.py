@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from addnorm.kernels import native
 from addnorm.probes.untouched import untouched
 
 
@@ -40,13 +41,15 @@ class FlopCount(TorchDispatchMode):
 def flops(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Tensor]) -> int:
     """Operations of one forward and backward; the gradients are thrown away.
 
+    Torch's own path is counted, since C++ kernels do not show what they multiply.
+
     Args:
         model: the model; its random stream, buffers and gradients are as before afterwards.
         batch: what `loss` takes; a small one, since it is really run.
         loss: a scalar of model and batch.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with untouched(model), torch.enable_grad(), FlopCount() as count:
+    with native.switched(False), untouched(model), torch.enable_grad(), FlopCount() as count:
         torch.autograd.grad(loss(model, batch), parameters, allow_unused=True)
     return count.total
 
