@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import time
@@ -98,6 +99,7 @@ def run(
 
 def outcome(row: Row, command: str, progress: OnProgress = lambda share: None) -> dict[str, Any]:
     """One row with what was measured, as plain data."""
+    gc.collect()  # or the last row's models would be collected in the midst of this one
     load_before, began = _load(), time.perf_counter()
     result = row.measure(progress)
     return {

@@ -18,10 +18,7 @@ OURS, THEIRS = "addnorm", "transformers GPT-2"
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding(Row):
-    """Tokens a second of greedy decoding with a cache, one sequence.
-
-    What holds it back:
-    """
+    """Tokens a second of greedy decoding with a cache, one sequence."""
 
     rounds: int = 7
     size: Size = Size(batch=1, context=256)

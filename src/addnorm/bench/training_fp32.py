@@ -12,7 +12,13 @@ from addnorm.bench._training import against_peers
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFp32(Row):
-    """Tokens a second of float32 training steps: forward, loss, backward, AdamW."""
+    """Tokens a second of float32 training steps: forward, loss, backward, AdamW.
+
+    What holds it back: the target stands for processors on which torch's own float32 products reach well under half of
+    what the core can do, so that another route for them wins nearly twice the time. Where they run near that, as MKL
+    does on Intel's own processors, the products are most of the step of every library, and what is left to win is the
+    rest of it: norms, activations, attention, optimizer. `addnorm doctor` shows which of the two a machine is.
+    """
 
     rounds: int = 7
     size: Size = Size()
