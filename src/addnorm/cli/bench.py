@@ -71,9 +71,11 @@ def _run(rows: Sequence[Row], options: BenchOptions) -> int:
     from addnorm.bench._run import run
     from addnorm.cli import console
     from addnorm.cli.progress import Live
+    from addnorm.kernels.allocator import keep_freed_memory
     from addnorm.reports.bench_page import terminal_lines
 
     file = _file(options.out)
+    keep_freed_memory()  # as `addnorm train` does; the peers beside us gain as much
     with Live(quiet=options.json) as live:
         try:
             results = run(rows, file, _typed(options), live.of_bench)
