@@ -211,7 +211,7 @@ template <class T, class U, int N> struct Forward {
       for (Index c = 0; c < s.chunks; c++)
         std::copy_n(x + c * s.stride() + (count - 1) * s.piece(), s.piece(), x + c * s.stride() + t * s.piece());
     }
-    project(first + BLOCK);
+    project();
     W *record = static_cast<W *>(site.saved) + b * s.record();
     for (Index g = 0; g < BLOCK; g += LANES<W>) finish(record + g, first + g, g);
     for (Index t = 0; t < count; t++) {
@@ -230,20 +230,15 @@ template <class T, class U, int N> struct Forward {
     return squares;
   }
 
-  // phi X', while the block that begins at token `next` is fetched.
-  void project(Index next) {
+  // phi X' of a block.
+  void project() {
     constexpr int TOKENS = WIDE_TILE / 2;
-    const Index coming = std::max<Index>(0, std::min<Index>(BLOCK, s.tokens - next)) * s.n * s.d * sizeof(T);
-    Ahead ahead(static_cast<const T *>(site.streams) + next * s.n * s.d, coming);
-    const int lines = int(coming / 64 * TOKENS * ROWS / (BLOCK * s.tall * s.chunks)) + 1;
     std::fill(partial, partial + s.tall * BLOCK, Vec<W>{});
     for (Index c = 0; c < s.chunks; c++)
       for (Index t = 0; t < BLOCK; t += TOKENS)
-        for (Index r = 0; r < s.tall; r += ROWS) {
-          ahead.lines(lines);
+        for (Index r = 0; r < s.tall; r += ROWS)
           project_tile<W, N, TOKENS>(s, x + c * s.stride() + t * s.piece(), phi + (c * s.tall + r) * s.piece(),
                                      partial + r * BLOCK + t);
-        }
   }
 
   // The coefficients of LANES tokens, and the numbers that backward needs.

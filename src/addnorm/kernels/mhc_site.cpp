@@ -87,7 +87,7 @@ template <class T, class U, int N> struct Backward {
     for (Index q = 0; q < s.n * s.n + s.n; q++)
       for (Index t = count; t < BLOCK; t++) products[q * BLOCK + t] = Vec<W>{};
     for (Index h = 0; h < GROUPS; h++) uncoefficients(record + h * LANES<W>, first + h * LANES<W>, h);
-    unproject(first + BLOCK, count);
+    unproject(count);
   }
 
   // H_pre and H_res of a group of tokens, token by token.
@@ -128,23 +128,15 @@ template <class T, class U, int N> struct Backward {
     put(along + h * LANES<W>, parallel * inverse * inverse * W(1.0 / double(s.n * s.d)));
   }
 
-  // Both products with phi, chunk by chunk, while the block that begins at token `next` is fetched.
-  void unproject(Index next, Index count) {
-    const Index coming = std::max<Index>(0, std::min<Index>(BLOCK, s.tokens - next)) * s.n * s.d * sizeof(T);
-    Ahead states(state(site.streams, next), coming), gradients(state(grads.next_state, next), coming);
-    const int lines = int(coming / 64 * TALL_TILE / (s.chunks * s.n * s.tall)) + 1;
+  // Both products with phi, chunk by chunk.
+  void unproject(Index count) {
     for (Index c = 0; c < s.chunks; c++)
       for (Index j = 0; j < s.n; j++) {
         const Index at = c * s.stride() + j * CHUNK<W>, piece = c * s.tall * s.piece() + j * CHUNK<W>;
-        for (Index t = 0; t < count; t += WIDE_TILE) {
+        for (Index t = 0; t < count; t += WIDE_TILE)
           unproject_tile(s, phi + piece, g + t, along + t, x + at + t * s.piece(), to + at + t * s.piece());
-          states.lines(lines);
-        }
-        for (Index r = 0; r < s.tall; r += TALL_TILE) {
+        for (Index r = 0; r < s.tall; r += TALL_TILE)
           phi_tile(s, g + r * BLOCK, x + at, count, total.phi + piece + r * s.piece());
-          states.lines(lines);
-          gradients.lines(lines);
-        }
       }
   }
 

@@ -70,18 +70,6 @@ template <class T, class V> static inline V rounded(V x) {
   return x;
 }
 
-// Asks for memory that will be read later, a few lines at a time, while something else is computed.
-class Ahead {
-  const char *at = nullptr, *end = nullptr;
-
- public:
-  Ahead() = default;
-  Ahead(const void *from, Index bytes) : at(static_cast<const char *>(from)), end(at + bytes) {}
-  void lines(int count) {
-    for (; count > 0 && at < end; count--, at += 64) __builtin_prefetch(at, 0, 2);
-  }
-};
-
 // Rows of `d` numbers as rows of `width`: in place where both are the same, else through a padded copy.
 template <class T> struct Padded {
   Index d, width;
