@@ -90,10 +90,15 @@ class ImageGeneration(Task):
         "data": "digits",
         "position": "learned",
         "layers": (2, 8),
+        "d_model": 48,
         "batch_size": 16,
-        "steps": (250,),
+        "steps": (200,),
         "learning_rates": (2e-3,),
         "warm_up": 0.2,
+        "ema": 0.0,
+        "evaluations": 3,
+        "evaluation_tokens": 2_880,
+        "score_items": 100,
     }
 
     def __post_init__(self) -> None:
