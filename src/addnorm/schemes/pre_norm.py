@@ -32,7 +32,8 @@ class PreNormConnection(Connection):
 
     def hand_over(self, skip: Tensor, update: Tensor, following: Connection) -> tuple[Any, Any]:
         """Add, and normalise the sum for the next site, in one pass."""
-        if type(self) is PreNormConnection and isinstance(following, PreNormConnection) and type(following) is type(self):
+        plain = type(self) is type(following) is PreNormConnection
+        if plain and isinstance(following, PreNormConnection):
             state, normed = add_and_norm(following.norm, skip, update)
             return normed, state
         return super().hand_over(skip, update, following)

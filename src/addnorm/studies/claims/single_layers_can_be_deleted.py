@@ -54,8 +54,8 @@ class SingleLayersCanBeDeleted(Claim):
     about: ClassVar[tuple[str, ...]] = ("pre-norm", "plain")
     reference: ClassVar[str] = "Veit et al. 2016, arXiv:1605.06431"
     experiment: ClassVar[str] = (
-        "Decoders of 3 layers (6 sublayers; at 4 a plain net learns nothing) and width 32 with and without skips on Shakespeare's bytes, 500 steps of "
-        "256 tokens; then each sublayer alone is left out"
+        "Decoders of 3 layers (6 sublayers; at 4 a plain net learns nothing) and width 32 with and without skips on "
+        "Shakespeare's bytes, 500 steps of 256 tokens; then each sublayer alone is left out"
     )
     criterion: ClassVar[str] = (
         f"the median deletion costs Pre-LN less than {LITTLE} of what it learned, and the plain net more than all; if "
