@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import native
+from addnorm.kernels.gpu import choice
 from addnorm.kernels.precision import wide
 from addnorm.kernels.rebuild import rebuildable
 
@@ -76,8 +77,13 @@ def add_norm_reference(
 
 
 def fits(stream: Tensor, update: Tensor | None) -> bool:
-    """Whether there is a C++ kernel for these."""
-    if stream.numel() == 0 or native.library("add_norm") is None:
+    """Whether there is a C++ kernel for these, or on a GPU a Triton kernel."""
+    if stream.numel() == 0:
+        return False
+    if choice.takes(stream):
+        same = update is None or (update.shape == stream.shape and choice.takes(stream, update))
+        return same and stream.shape[-1] <= choice.WIDEST
+    if native.library("add_norm") is None:
         return False
     if update is None:
         return native.takes(stream)
@@ -92,14 +98,19 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sum, norm; and for backward each token's mean and inverse deviation."""
     x, y = stream.contiguous(), None if update is None else update.contiguous()
-    numbers = torch.empty(2, x.numel() // x.shape[-1], dtype=_long(x))
+    numbers = torch.empty(2, x.numel() // x.shape[-1], dtype=_long(x), device=x.device)
     total, normed = x if y is None else torch.empty_like(x), torch.empty_like(x)
     mean, inverse = numbers
+    parameters = weight.to(_long(x)).contiguous(), None if bias is None else bias.to(_long(x)).contiguous()
+    if choice.takes(x):
+        from addnorm.kernels.gpu import add_norm as gpu
+
+        gpu.forward(x, y, parameters, kind, (total, normed, mean, inverse))
+        return total, normed, mean, inverse
     run = native.function("add_norm", "add_norm_forward", x.dtype)
     if y is not None and y.dtype != x.dtype:
         run = native.function("add_norm", "add_norm_forward_float", y.dtype)
     assert run is not None  # it fits
-    parameters = weight.to(_long(x)).contiguous(), None if bias is None else bias.to(_long(x)).contiguous()
     run(
         *map(native.pointer, (x, y, *parameters)),
         ctypes.c_double(kind.eps),
@@ -161,6 +172,11 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the sum; and those of the weight and the bias, one row each."""
     of_norm, of_sum = (None if grad is None else grad.to(total.dtype).contiguous() for grad in grads)
+    if choice.takes(total):
+        from addnorm.kernels.gpu import add_norm as gpu
+
+        assert of_norm is not None
+        return gpu.backward(total, weight.to(_long(total)).contiguous(), numbers, (of_norm, of_sum), kind)
     threads = torch.get_num_threads()
     partials = torch.zeros(threads, 2, total.shape[-1], dtype=_long(total))
     found = torch.empty_like(total)

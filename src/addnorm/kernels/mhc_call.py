@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, get_num_threads
 
 from addnorm.kernels import native
+from addnorm.kernels.gpu import choice
 
 LEARNED = ("phi", "alpha", "bias", "gain", "shift")
 
@@ -58,7 +59,7 @@ class GradientsStruct(ctypes.Structure):
 def run(
     symbol: str, streams: Tensor, steps: Sequence[Step], site: dict[str, Any], gradients: dict[str, Any] | None = None
 ) -> None:
-    """Call the kernel; tensors are handed over by their addresses.
+    """Call the kernel; tensors are handed over by their addresses. On a GPU, the Triton kernels are called instead.
 
     Args:
         symbol: "mhc_forward" or "mhc_backward".
@@ -67,6 +68,11 @@ def run(
         site: the rest of `Site`.
         gradients: `Gradients`, for backward.
     """
+    if choice.takes(streams):
+        from addnorm.kernels.gpu import mhc
+
+        mhc.run(symbol, streams, steps, site, gradients)
+        return
     n, d = streams.shape[-2:]
     updates = [step.update for step in steps] + [(gradients or {}).get("last_update")]
     narrow = any(update is not None and update.dtype != streams.dtype for update in updates)

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import native
+from addnorm.kernels.gpu import choice
 from addnorm.kernels.mhc import Numbers, mhc_read_reference
 from addnorm.kernels.mhc_call import LEARNED, MOST_STEPS, Step, gradient_room, narrowed, outcome_room, run
 from addnorm.kernels.precision import wide
@@ -121,10 +122,14 @@ class Held:
 
 
 def fits(streams: Tensor, weights: Weights) -> bool:
-    """Whether the C++ kernel can read this state with these weights."""
-    if torch.compiler.is_compiling() or not native.takes(streams) or streams.numel() == 0:
-        return False
+    """Whether the C++ kernel can read this state with these weights, or on a GPU the Triton kernels."""
     given = [one for one in weights.learned() if one is not None]
+    if torch.compiler.is_compiling() or streams.numel() == 0:
+        return False
+    if choice.takes(streams, *given):
+        return weights.form.norm == "none" and streams.shape[-2] <= choice.MOST_STREAMS
+    if not native.takes(streams):
+        return False
     double = streams.dtype == torch.float64
     plain = all(native.takes(one) and (one.dtype == torch.float64) == double for one in given)
     return plain and streams.shape[-2] <= MOST_STREAMS and native.library("mhc_site") is not None
@@ -149,7 +154,9 @@ def write_and_read(held: Held, update: Tensor, weights: Weights, every: int = 1)
     """
     update = _update(held, update)
     steps = held.after(update)
-    store = len(steps) >= min(every, MOST_STEPS) or any(step.update.dtype != update.dtype for step in steps)
+    # The Triton kernels make a state again in passes of their own over memory.
+    every = 1 if choice.takes(held.base) else min(every, MOST_STEPS)
+    store = len(steps) >= every or any(step.update.dtype != update.dtype for step in steps)
     before = Before(base=held.base, steps=steps, store=store, backwards=held.backwards)
     return _held(before, _Site.apply(held.edge, held.post, update, (before, weights.form), *weights.learned()))
 

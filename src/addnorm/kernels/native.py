@@ -74,6 +74,11 @@ def switched(enabled: bool) -> Iterator[None]:
         _STATE.enabled = before
 
 
+def enabled() -> bool:
+    """Whether this process may use more than torch's operations."""
+    return _STATE.enabled
+
+
 def takes(*tensors: Tensor) -> bool:
     """Whether a C++ kernel can read these: plain tensors of one precision in the memory of the CPU."""
     first = tensors[0]

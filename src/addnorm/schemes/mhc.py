@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from addnorm.checks import check_at_least, check_count, check_finite, check_positive
 from addnorm.kernels import mhc_site
+from addnorm.kernels.gpu import choice
 from addnorm.kernels.mhc import Numbers, mhc_read
 from addnorm.kernels.mhc_site import Form, Held, Weights
 from addnorm.kernels.streams import add_update
@@ -86,7 +87,8 @@ class MHCConnection(Connection):
         numbers = Numbers(iterations=self.iterations, eps=self.eps)
         norm, gain, shift = self.norm, None, None
         form = Form(numbers=numbers)
-        if isinstance(norm, LayerNorm | RMSNorm) and _is_bare(norm):
+        # On a GPU the norm is a kernel of its own.
+        if isinstance(norm, LayerNorm | RMSNorm) and _is_bare(norm) and not choice.takes(self.phi):
             gain, shift = norm.weight, getattr(norm, "bias", None)
             form = Form(numbers=numbers, norm="rms" if isinstance(norm, RMSNorm) else "layer", norm_eps=norm.eps)
         return Weights(phi=self.phi, alpha=self.alpha, bias=self.bias, gain=gain, shift=shift, form=form)

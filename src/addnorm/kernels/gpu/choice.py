@@ -1,0 +1,46 @@
+"""Whether tensors go to the Triton kernels; imports no Triton."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from addnorm.kernels import native
+
+DEVICE = "cuda"
+PRECISIONS = (torch.float32, torch.bfloat16)
+WIDEST = 16384
+"""Numbers of a row that the registers of one program hold."""
+MOST_STREAMS = 4
+"""Of mHC: a site's kernels unroll `n^2` products and were compiled for no more."""
+
+
+@cache
+def is_installed() -> bool:
+    """Whether there is a Triton to import."""
+    return find_spec("triton") is not None
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether a Triton kernel can read these: plain tensors of float32 or bfloat16 on one GPU.
+
+    Where the C++ kernels are switched off, these are too.
+    """
+    first = tensors[0]
+    usable = first.device.type == DEVICE and native.enabled() and is_installed()
+    return usable and all(_is_plain(one, first) for one in tensors)
+
+
+def _is_plain(one: Tensor, first: Tensor) -> bool:
+    plain = type(one) in (Tensor, torch.nn.Parameter)
+    return plain and one.dtype in PRECISIONS and one.device == first.device
+
+
+def programs(tensor: Tensor) -> int:
+    """How many programs keep the tensor's GPU busy when each takes several blocks of rows in turn."""
+    if tensor.device.type != "cuda":
+        return 3
+    return 2 * torch.cuda.get_device_properties(tensor.device).multi_processor_count
