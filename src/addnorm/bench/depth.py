@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -11,6 +11,9 @@ from addnorm.bench._language_models import Size, loss, our_model, our_step
 from addnorm.bench._ratios import Spread, spread
 from addnorm.bench._row import Figure, Goal, OnProgress, Result, Row, Times
 from addnorm.probes.memory import activation_bytes
+
+ALIKE = 100
+"""Layers that a turn goes through at least, in several steps of a shallow network: a short turn is a noisy one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,11 @@ class Depth(Row):
         """All depths in turns; a line through each round."""
         models = {depth: our_model(replace(self.size, num_layers=depth), "deep-norm") for depth in self.layers}
         saved = [activation_bytes(model.train(), self.size.tokens(), loss) for model in models.values()]
-        arms = {f"{depth} layers": our_step(model, self.size) for depth, model in models.items()}
-        times = alternate(arms, self.rounds, progress)
+        repeats = {f"{depth} layers": max(1, ALIKE // depth) for depth in self.layers}
+        steps = [our_step(model, self.size) for model in models.values()]
+        arms = {name: _repeated(step, count) for step, (name, count) in zip(steps, repeats.items(), strict=True)}
+        measured = alternate(arms, self.rounds, progress)
+        times = {name: _each(taken, repeats[name]) for name, taken in measured.items()}
         figures = (
             Figure(
                 label="step time, largest distance from a line",
@@ -62,6 +68,19 @@ class Depth(Row):
     def _distances(self, arms: Sequence[Times], clock: str) -> Spread:
         by_round = zip(*(getattr(arm, clock) for arm in arms), strict=True)
         return spread([distance_from_line(self.layers, seconds) for seconds in by_round])
+
+
+def _repeated(step: Callable[[], None], count: int) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(count):
+            step()
+
+    return run
+
+
+def _each(taken: Times, count: int) -> Times:
+    """The times of one step."""
+    return Times(cpu_s=[s / count for s in taken.cpu_s], wall_s=[s / count for s in taken.wall_s])
 
 
 def distance_from_line(xs: Sequence[float], ys: Sequence[float]) -> float:
