@@ -33,6 +33,7 @@ def of(kernel: Any, warps: int = 4, scalars: tuple[str, ...] = (), **constants: 
     return traffic(compiled(kernel, types, constants, warps, STATES).asm["ptx"], warps)
 
 
+@pytest.mark.slow
 def test_the_kernels_equal_their_references_in_the_interpreter() -> None:
     cases = Path(__file__).with_name("interpreted_cases.py")
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(cases)]

@@ -73,12 +73,12 @@ def coefficients_backward(
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     is_row = rows < tokens
     a_pre, a_post, a_res = tl.load(alpha), tl.load(alpha + 1), tl.load(alpha + 2)
-    inner = tl.zeros([ROWS], tl.float32)
+    inner, gates = tl.zeros([ROWS], tl.float32), ()
     for j in tl.static_range(N):
         p = tl.load(saved + j * tokens + rows, mask=is_row, other=0.0)
         gate = tl.sigmoid(a_pre * p + tl.load(bias + j))
         grad = tl.load(sums + j * tokens + rows, mask=is_row, other=0.0) * gate * (1.0 - gate)
-        tl.store(sums + j * tokens + rows, gate, mask=is_row)
+        gates = gates + (gate,)
         tl.store(of_logits + j * tokens + rows, grad, mask=is_row)
         inner += a_pre * grad * p
         p = tl.load(saved + (N + j) * tokens + rows, mask=is_row, other=0.0)
@@ -105,6 +105,8 @@ def coefficients_backward(
     grad = tl.load(place, mask=valid, other=0.0) * matrix
     tl.debug_barrier()  # other threads of the program have stored sums, and may read what is written over here
     tl.store(place, matrix, mask=valid)
+    for k in tl.static_range(N):
+        tl.store(sums + k * tokens + rows, gates[k], mask=is_row)
     for back in range(1, ITERATIONS):
         turn = ITERATIONS - back
         grad = _undone(grad, matrix, 2)
