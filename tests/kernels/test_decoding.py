@@ -183,3 +183,18 @@ def test_a_cache_with_gradients_goes_through_torch():
     layer(torch.randn(1, 2, 8), context)
     layer(torch.randn(1, 1, 8), context).sum().backward()
     assert layer.k_proj.weight.grad is not None
+
+
+def test_two_threads_compute_what_one_does():
+    model, tokens = decoder(d_model=64, vocab_size=40), torch.arange(6)[None]
+    logits, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            cache = KVCache()
+            with torch.no_grad():
+                model.eval()(tokens, None, cache)
+                logits.append(torch.cat([model(token[None, None], None, cache) for token in tokens[0].flip(0)]))
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(*logits, rtol=1e-12, atol=1e-12)  # the prompt's products are torch's
