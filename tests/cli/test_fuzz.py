@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from addnorm.cli import (
     COMMANDS,
+    bench,
     certify,
     compare,
     doctor,
@@ -47,6 +48,7 @@ PARTS = {
     "certify": (certify.CertifyOptions,),
     "reproduce": (reproduce.ReproduceOptions,),
     "doctor": (doctor.DoctorOptions,),
+    "bench": (bench.BenchOptions,),
 }
 FLAGS = sorted({flag.flag for parts in PARTS.values() for flag in flags_of(*parts).values() if not flag.positional})
 CHOICES = [

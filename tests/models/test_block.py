@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm import TransformerBlock, UserError
+from addnorm.kernels import native
 from oracles.ties import Pair, differences, randomise_, tied, tied_fused
 
 BATCH, TOKENS, WIDTH, HEADS = 3, 6, 16, 4
@@ -149,7 +150,8 @@ def test_it_survives_copying_and_the_state_dict():
 def test_it_compiles_whole_with_a_mask():
     made, mask = block(), torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()
     compiled = torch.compile(made, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(vectors(), mask), made(vectors(), mask))
+    with native.switched(False):  # C++ rounds elsewhere
+        assert torch.equal(compiled(vectors(), mask), made(vectors(), mask))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ def test_it_takes_the_steps_that_it_says(small):
     optimizer = Optimizer(model, replace(small, clip_norm=0))
     for i in range(3):
         loss = problem.loss(model, problem.train_batch(i))
-        assert loss.item() == test.losses[i]
+        # torch adds 1e-6 to the norm that it divides by.
+        assert loss.item() == pytest.approx(test.losses[i], rel=1e-5)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), small.clip_norm)
         optimizer.step(test.rates[i])

@@ -56,7 +56,8 @@ def add_norm(
     Returns:
         The sum (the stream itself without an update), and its norm in the stream's precision.
     """
-    if torch.compiler.is_compiling() or not fits(stream, update):
+    wide_enough = all(one is None or one.shape == stream.shape[-1:] for one in (weight, bias))
+    if torch.compiler.is_compiling() or not wide_enough or not fits(stream, update):
         return add_norm_reference(stream, update, weight, bias, kind)
     total, normed = _AddNorm.apply(stream, update, weight, bias, kind)
     total = stream if update is None else total

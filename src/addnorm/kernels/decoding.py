@@ -130,7 +130,7 @@ def takes(views: Sequence[Tensor], linears: Linears) -> bool:
     """Whether the C++ kernels can take these: no gradient is wanted, weights lie in order, all of one precision."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
-    if not native.takes(*views) or native.library("decoding") is None:
+    if views[0].shape[-1] != linears[0][0].shape[1] or not native.takes(*views) or native.library("decoding") is None:
         return False
     dtype = views[0].dtype
     for pair in linears:  # written out: this is asked before every sublayer of every token

@@ -80,7 +80,8 @@ class History:
 
     def _like_the_first(self, update: Tensor) -> Tensor:
         """Autocast hands out other precisions than the embedding's."""
-        return update.to((self.values or self.fresh)[0].dtype).contiguous()
+        first = (self.values or self.fresh)[0]
+        return update.to(first.dtype).expand_as(first).contiguous()
 
     def read(self, norm: Norm) -> tuple[Float[Tensor, "*tokens d_model"], History]:
         """The mixture by the next query, normalised; and the history with nothing fresh."""
@@ -96,7 +97,9 @@ class History:
 def begin(sources: Sequence[Float[Tensor, "*tokens d_model"]], queries: Sequence[Tensor], eps: float) -> History | None:
     """A history whose reads take these queries one after the other; None where the kernel cannot run."""
     given = (*sources, *queries)
-    if torch.compiler.is_compiling() or not native.takes(*given) or native.library(NAME) is None:
+    alike = all(one.shape == sources[0].shape for one in sources)
+    alike = alike and all(query.shape == sources[0].shape[-1:] for query in queries)
+    if torch.compiler.is_compiling() or not alike or not native.takes(*given) or native.library(NAME) is None:
         return None
     return History(
         queries=wide(torch.stack(tuple(queries))), eps=eps, fresh=tuple(source.contiguous() for source in sources)

@@ -51,6 +51,11 @@ def fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     given = (x, weight) if bias is None else (x, weight, bias)
     if torch.is_grad_enabled() and any(one.requires_grad for one in given):
         return False
-    if x.numel() == 0 or not native.takes(*given) or not weight.is_contiguous():
+    if (
+        x.numel() == 0
+        or weight.shape != (len(weight), x.shape[-1])
+        or not native.takes(*given)
+        or not weight.is_contiguous()
+    ):
         return False
     return (bias is None or bias.is_contiguous()) and native.library("few_rows") is not None

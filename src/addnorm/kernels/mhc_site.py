@@ -124,7 +124,7 @@ class Held:
 def fits(streams: Tensor, weights: Weights) -> bool:
     """Whether the C++ kernel can read this state with these weights, or on a GPU the Triton kernels."""
     given = [one for one in weights.learned() if one is not None]
-    if torch.compiler.is_compiling() or streams.numel() == 0:
+    if torch.compiler.is_compiling() or streams.numel() == 0 or not _shapes_agree(streams, weights):
         return False
     if choice.takes(streams, *given):
         return weights.form.norm == "none" and streams.shape[-2] <= choice.MOST_STREAMS
@@ -133,6 +133,13 @@ def fits(streams: Tensor, weights: Weights) -> bool:
     double = streams.dtype == torch.float64
     plain = all(native.takes(one) and (one.dtype == torch.float64) == double for one in given)
     return plain and streams.shape[-2] <= MOST_STREAMS and native.library("mhc_site") is not None
+
+
+def _shapes_agree(streams: Tensor, weights: Weights) -> bool:
+    """The kernel reads addresses: weights of another number of streams would be read beyond their end."""
+    n, d = streams.shape[-2:] if streams.dim() > 1 else (0, 0)
+    wanted = ((n * n + 2 * n, n * d), (3,), (n * n + 2 * n,), (d,), (d,))
+    return all(one is None or one.shape == shape for one, shape in zip(weights.learned(), wanted, strict=True))
 
 
 def read(streams: Tensor, weights: Weights) -> tuple[Tensor, Held]:
@@ -170,7 +177,8 @@ def write(held: Held, update: Tensor) -> Tensor:
 def _update(held: Held, update: Tensor) -> Tensor:
     """The update as the kernel takes it: of the streams' precision, or bfloat16 into float32."""
     narrow = held.dtype == torch.float32 and update.dtype == torch.bfloat16
-    return (update if narrow else update.to(held.dtype)).contiguous()
+    *tokens, _, d = held.base.shape
+    return (update if narrow else update.to(held.dtype)).expand(*tokens, d).contiguous()
 
 
 def write_and_read_reference(held: Held, update: Tensor, weights: Weights) -> tuple[Tensor, ...]:

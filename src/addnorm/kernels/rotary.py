@@ -48,8 +48,15 @@ def turned_reference(x: Tensor, angles: Tensor) -> Tensor:
 def _fits(x: Tensor, angles: Tensor) -> bool:
     if x.dim() != 4 or x.numel() == 0 or not native.takes(x) or not native.takes(angles) or angles.requires_grad:
         return False
-    rows = angles.dim() == 2 or len(angles) == len(x)
-    return rows and x.stride(-1) == 1 and angles.dtype == _long(x) and native.library("rotary") is not None
+    _, _, tokens, width = x.shape
+    rows = angles.dim() == 2 or (angles.dim() == 3 and len(angles) == len(x))
+    return (
+        rows
+        and angles.shape[-2:] == (tokens, width // 2)
+        and x.stride(-1) == 1
+        and angles.dtype == _long(x)
+        and native.library("rotary") is not None
+    )
 
 
 def _long(x: Tensor) -> torch.dtype:

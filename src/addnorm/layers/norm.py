@@ -169,6 +169,8 @@ def _is_fused(norm: LayerNorm | RMSNorm, stream: Tensor, update: Tensor | None) 
     """Whether `add_norm` computes what the layer would: under autocast, LayerNorm's result is float32."""
     if torch.compiler.is_compiling() or type(norm.weight) is not nn.Parameter or not fits(stream, update):
         return False
+    if norm.weight.shape != stream.shape[-1:]:
+        return False
     return (
         stream.dtype != torch.bfloat16 or not torch.is_autocast_enabled(stream.device.type) or isinstance(norm, RMSNorm)
     )

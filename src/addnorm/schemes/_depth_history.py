@@ -106,7 +106,10 @@ class HistoryExit(Exit):
 
 def _read(history: History, norm: nn.Module) -> tuple[Tensor, History]:
     """The kernel normalises too, where it knows the norm and nobody watches it."""
-    if not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks):
+    wide = getattr(norm, "weight", history.queries[0]).shape == history.queries.shape[-1:]
+    if wide and not (
+        norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks
+    ):
         if type(norm) is LayerNorm:
             return history.read(Norm(kind=LAYER, weight=norm.weight, bias=norm.bias, eps=norm.eps))
         if type(norm) is RMSNorm:

@@ -59,7 +59,8 @@ class MHCConnection(Connection):
     def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Held | tuple[Tensor, Tensor]]:
         """`n(H_pre X)`; the skip is `H_res X` and `H_post`, or, in the C++ kernel, what they are made of."""
         weights = self.weights()
-        if mhc_site.fits(state, weights):
+        # Who derives a connection finds the streams mixed, as the formula reads.
+        if type(self) is MHCConnection and mhc_site.fits(state, weights):
             return self._normed(weights, *mhc_site.read(state, weights))
         scale = self.alpha.index_select(0, self.owner)
         read, mixed, post = mhc_read(state, self.phi, scale, self.bias, weights.form.numbers)
