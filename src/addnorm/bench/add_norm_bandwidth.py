@@ -34,7 +34,12 @@ EPS = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class AddNormBandwidth(Row):
-    """The fused add and norm, forward and backward, as a share of copy bandwidth."""
+    """The fused add and norm, forward and backward, as a share of copy bandwidth.
+
+    What holds it back: at this size all tensors stay in the last cache, where a copy is fast and the four passes over a
+    row in the first cache are no longer hidden behind memory; four times as many tokens, which come from memory, are
+    nearer to the rate of a copy. Sums in one accumulator wait for each other.
+    """
 
     rounds: int = 15
     tokens: int = 2048

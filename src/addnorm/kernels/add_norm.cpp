@@ -1,11 +1,7 @@
 // The sum of a stream and an update, and its LayerNorm or RMSNorm, in one pass; and the backward of both in one pass.
 // One row a token; a row stays in the first cache from its first reading to its last writing.
 // Products are rounded before they are added: then the fused step has the bits of its two halves, one after the other.
-#if defined(__clang__)
-#pragma clang fp contract(off)
-#elif defined(__GNUC__)
-#pragma GCC optimize("fp-contract=off")
-#endif
+// compile with: -ffp-contract=off
 #include "native.h"
 
 namespace {
@@ -19,6 +15,14 @@ struct Norm {
   Index tokens, width;
   bool centred;  // LayerNorm; not RMSNorm
 };
+
+// The next row is on its way while this one is computed: a row is too short for the processor to see the pattern.
+template <class T>
+static inline void fetch(const T *row, Index width, int write) {
+  const char *bytes = reinterpret_cast<const char *>(row);
+  for (Index i = 0; i < width * Index(sizeof(T)); i += 64)
+    write ? __builtin_prefetch(bytes + i, 1, 3) : __builtin_prefetch(bytes + i, 0, 3);
+}
 
 template <class T, class U>
 void forward(const T *stream, const U *update, Norm<Wide<T>> norm, T *sum, T *normed, Wide<T> *mean, Wide<T> *inverse,
@@ -50,6 +54,12 @@ void forward(const T *stream, const U *update, Norm<Wide<T>> norm, T *sum, T *no
 #pragma omp simd reduction(+ : total)
       for (Index i = 0; i < width; ++i) total += x[i];
       const W centre = norm.centred ? total / W(width) : W(0);
+      if (t + 1 < norm.tokens) {
+        fetch(in + width, width, 0);
+        if (update) fetch(update + (t + 1) * width, width, 0);
+        if (update) fetch(sum + (t + 1) * width, width, 1);
+        fetch(normed + (t + 1) * width, width, 1);
+      }
       W squares = 0;
 #pragma omp simd reduction(+ : squares)
       for (Index i = 0; i < width; ++i) squares += (x[i] - centre) * (x[i] - centre);
@@ -97,6 +107,12 @@ void backward(const T *sum, const T *grad_normed, const T *grad_sum, Norm<Wide<T
           scaled[i] = one * weight[i];
           level += scaled[i];
           along += scaled[i] * z;
+        }
+        if (t + 1 < last) {
+          fetch(x + width, width, 0);
+          fetch(g + width, width, 0);
+          if (grad_sum) fetch(grad_sum + (t + 1) * width, width, 0);
+          fetch(grad + (t + 1) * width, width, 1);
         }
         level = norm.centred ? level / W(width) : W(0);
         along /= W(width);

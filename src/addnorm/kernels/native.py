@@ -34,6 +34,7 @@ FLAGS = (
     (*_PLAIN, "-march=native"),
     _PLAIN,
 )
+_WITH = "// compile with: "
 SUFFIXES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16"}
 
 
@@ -141,7 +142,9 @@ def _load(name: str) -> ctypes.CDLL | None:
     if compiler is None:
         _STATE.told[name] = f"no C++ compiler found; install one of {', '.join(COMPILERS)}"
         return None
-    for flags in FLAGS:
+    own = _own_flags(name)
+    for choice in FLAGS:
+        flags = (*choice, *own)
         try:
             return ctypes.CDLL(str(_compiled(name, compiler, flags)))
         except subprocess.CalledProcessError as error:
@@ -149,6 +152,12 @@ def _load(name: str) -> ctypes.CDLL | None:
         except (OSError, subprocess.TimeoutExpired) as error:
             _STATE.told[name] = str(error)
     return None
+
+
+def _own_flags(name: str) -> list[str]:
+    """What a source asks for in a line `// compile with: FLAGS`."""
+    lines = (SOURCES / f"{name}.cpp").read_text(encoding="utf-8").splitlines()
+    return [flag for line in lines if line.startswith(_WITH) for flag in line.removeprefix(_WITH).split()]
 
 
 def _compiled(name: str, compiler: str, flags: tuple[str, ...]) -> Path:
