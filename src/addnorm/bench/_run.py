@@ -148,7 +148,8 @@ def load(file: Path) -> dict[str, Any]:
 
 def _is_quick(row: Row) -> bool:
     """Whether it has the small size, whose figures mean nothing, at any number of rounds."""
-    return replace(row, rounds=1) == replace(type(row).quick(), rounds=1)
+    small, usual = (replace(one, rounds=1) for one in (type(row).quick(), type(row)()))
+    return replace(row, rounds=1) == small != usual
 
 
 def _figure(figure: Figure) -> dict[str, Any]:

@@ -21,8 +21,8 @@ class MhcTime(Row):
     Args:
         rounds_bf16: at most so many rounds in bfloat16, whose steps may be several times as long.
 
-    What holds it back: memory. Under autocast the streams stay float32, so the passes over them are those of the float32
-    step; the three rounds in bfloat16 lie on both sides of the target.
+    What holds it back: memory. Under autocast the streams stay float32, so the passes over them are those of the
+    float32 step; the three rounds in bfloat16 lie on both sides of the target.
     """
 
     rounds: int = 7
