@@ -103,6 +103,19 @@ def test_measuring_reports_every_route_with_its_error_and_chooses_an_exact_one()
         assert found["errors"][found["route"]] <= linear_routes.CLOSE * found["errors"]["torch"]
 
 
+def test_measuring_under_autocast_measures_the_same_products():
+    seen = []
+
+    def watched(x, weight):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return F.linear(x, weight)
+
+    with pytest.MonkeyPatch.context() as patch, torch.autocast("cpu", torch.bfloat16):
+        patch.setattr(linear_routes, "_runs", lambda _: {"torch": watched})
+        linear_routes.measure(torch.bfloat16)
+    assert seen and not any(seen)
+
+
 def test_a_route_that_rounds_its_operands_is_not_taken_however_fast(monkeypatch):
     def rounded(x, weight):
         return F.linear(x.bfloat16().float(), weight.bfloat16().float())
@@ -127,8 +140,9 @@ def test_what_was_measured_is_kept_for_the_next_process(tmp_path, monkeypatch):
     assert linear_routes.current(torch.bfloat16) == first
 
 
-def test_a_damaged_file_of_measurements_is_measured_again(tmp_path, monkeypatch):
-    (tmp_path / "routes.json").write_text('{"half')
+@pytest.mark.parametrize("text", ['{"half', "[1]", "{}", '{"x": 1}'])
+def test_a_damaged_file_of_measurements_is_measured_again(text, tmp_path, monkeypatch):
+    (tmp_path / "routes.json").write_text(text)
     monkeypatch.setattr(linear_routes, "_STATE", linear_routes._State(chosen={}, file=tmp_path / "routes.json"))
     assert linear_routes.current(torch.float32) in linear_routes.ROUTES[torch.float32]
 
@@ -184,3 +198,15 @@ def test_a_kernel_that_does_not_compile_is_told_and_torch_serves(tmp_path, monke
     monkeypatch.setattr(native, "_STATE", native._State(folder=tmp_path / "cache"))
     assert native.library("broken") is None
     assert "failed" in native.status()["broken"]
+
+
+def test_without_a_home_folder_torch_serves_and_nothing_fails(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(native, "_STATE", native._State())
+    monkeypatch.setattr(linear_routes, "_STATE", linear_routes._State(chosen={}))
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    assert native.library("add_norm") is None
+    assert "home" in native.status()["add_norm"]
+    assert linear_routes.current(torch.bfloat16) in linear_routes.ROUTES[torch.bfloat16]

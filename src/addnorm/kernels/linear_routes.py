@@ -84,7 +84,9 @@ def measure(dtype: torch.dtype) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _measured(dtype)
+        # The first linear map of a run may stand under autocast, which would round what is to be multiplied wide.
+        with torch.autocast("cpu", enabled=False):
+            return _measured(dtype)
     finally:
         torch.set_num_threads(threads)
 
@@ -132,17 +134,22 @@ def _works(run: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -
 
 def _remembered(dtype: torch.dtype) -> str:
     """From an earlier process on the same kind of processor, else measured and kept."""
-    file, name = _STATE.file or native.folder() / "linear-routes.json", str(dtype).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.")
     machine = f"{native.processor_fingerprint()}, torch {torch.__version__}"
     try:
+        file = _STATE.file or native.folder() / "linear-routes.json"
         kept = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         kept = {}
-    entry = kept.get(machine, {}).get(name) if isinstance(kept, dict) else None
+    kept = kept if isinstance(kept, dict) else {}
+    known = kept.get(machine)
+    known = known if isinstance(known, dict) else {}
+    entry = known.get(name)
     if isinstance(entry, dict) and entry.get("route") in ROUTES[dtype]:
         return str(entry["route"])
     with torch.inference_mode():
         found = measure(dtype)
     with suppress(OSError):  # then the next process measures again
-        write_json(file, kept | {machine: kept.get(machine, {}) | {name: found}})
+        file = _STATE.file or native.folder() / "linear-routes.json"
+        write_json(file, kept | {machine: known | {name: found}})
     return str(found["route"])

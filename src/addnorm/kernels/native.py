@@ -120,8 +120,17 @@ def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def folder() -> Path:
-    """Where what was compiled and measured on this machine is kept."""
-    return _STATE.folder or Path.home() / ".cache" / "addnorm"
+    """Where what was compiled and measured on this machine is kept.
+
+    Raises:
+        OSError: there is no home folder.
+    """
+    if _STATE.folder is not None:
+        return _STATE.folder
+    try:
+        return Path.home() / ".cache" / "addnorm"
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def processor_fingerprint() -> str:
