@@ -187,6 +187,7 @@ def recorded(tmp_path_factory):
         patch.setattr(certify, "_certify", _recorder(reached, certify._certify))
         patch.setattr(reproduce, "_reproduce", _recorder(reached, reproduce._reproduce))
         patch.setattr(doctor, "_doctor", _recorder(reached, doctor._doctor))
+        patch.setattr(bench, "_bench", _recorder(reached, bench._bench))
         patch.setattr(schemes, "_parameters", lambda *_: {"d_model": 1, "num_layers": 1, "per_sublayer": [0, 0]} | ENDS)
         os.chdir(folder)
         yield reached
