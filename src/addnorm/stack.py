@@ -17,6 +17,7 @@ from addnorm.layers.context import Context
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import current_padding, padding
 from addnorm.layers.views import Views, views_of
+from addnorm.layers.watched import is_watched
 from addnorm.residual import Connection, Kind, Profile, Scheme, Site, State
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ class Block(nn.Module):
     @property
     def is_bare(self) -> bool:
         """Whether nothing but `forward` would run when it is called: no hook, no compiled or sharded form."""
-        hooks = (self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks)
-        return type(self) is Block and not any(hooks) and self._compiled_call_impl is None
+        return type(self) is Block and not is_watched(self) and self._compiled_call_impl is None
 
 
 def sites(depth: int, sublayers_per_layer: int = 2, kinds: Sequence[Kind] = ("module",), **other: Any) -> list[Site]:

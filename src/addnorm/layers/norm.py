@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeGuard, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from addnorm.kernels.add_norm import Kind, add_norm, fits
 from addnorm.kernels.rebuild import rebuildable
 from addnorm.kernels.rms_norm import rms_norm
 from addnorm.layers.saturation import Derf, DynamicTanh
+from addnorm.layers.watched import is_watched
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -157,8 +158,7 @@ def add_and_norm(
         stream, update: `x` and `y`.
         alpha: a factor of the stream.
     """
-    if not _is_decoding(stream) and _is_bare(norm) and not torch.compiler.is_compiling() and fits(stream, update):
-        assert isinstance(norm, (LayerNorm, RMSNorm))
+    if not _is_decoding(stream) and is_plain(norm) and not torch.compiler.is_compiling() and fits(stream, update):
         kind = Kind(eps=norm.eps, centred=isinstance(norm, LayerNorm), alpha=alpha)
         return add_norm(stream, update, norm.weight, getattr(norm, "bias", None), kind)
     total = stream + update if alpha == 1 else alpha * stream + update
@@ -181,10 +181,9 @@ def _is_decoding(x: Tensor) -> bool:
     return not torch.is_grad_enabled() and x.numel() <= FEW * x.shape[-1]
 
 
-def _is_bare(norm: nn.Module) -> bool:
-    """Whether its call does no more than its formula: no hook waits for it."""
-    hooks = (norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks, norm._backward_pre_hooks)
-    return type(norm) in (LayerNorm, RMSNorm) and not any(hooks)
+def is_plain(norm: nn.Module) -> TypeGuard[LayerNorm | RMSNorm]:
+    """Whether its call does no more than a formula that kernels know: LayerNorm's or RMSNorm's, and nobody watches."""
+    return type(norm) in (LayerNorm, RMSNorm) and not is_watched(norm)
 
 
 def make_norm(kind: NormKind, d_model: int, eps: float = 1e-5) -> nn.Module:

@@ -15,6 +15,7 @@ from addnorm.kernels.depth_attention import depth_attention
 from addnorm.kernels.depth_history import History, Norm, begin
 from addnorm.kernels.depth_history_call import LAYER, RMS
 from addnorm.layers.norm import LayerNorm, NormKind, RMSNorm, make_norm
+from addnorm.layers.watched import is_watched
 from addnorm.residual import Connection, Exit
 
 Sources = tuple[Tensor, ...]
@@ -93,7 +94,7 @@ class HistoryExit(Exit):
     @property
     def is_bare(self) -> bool:
         """Whether nothing but `forward` would run when it is called, with the eps of its connections."""
-        return type(self) is HistoryExit and not (self._forward_hooks or self._forward_pre_hooks)
+        return type(self) is HistoryExit and not is_watched(self)
 
     def forward(self, state: Sources | History) -> Tensor:
         """The hidden vector that a head reads."""

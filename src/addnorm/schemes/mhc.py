@@ -14,7 +14,7 @@ from addnorm.kernels.gpu import choice
 from addnorm.kernels.mhc import Numbers, mhc_read
 from addnorm.kernels.mhc_site import Form, Held, Weights
 from addnorm.kernels.streams import add_update
-from addnorm.layers.norm import LayerNorm, RMSNorm, make_norm
+from addnorm.layers.norm import RMSNorm, is_plain, make_norm
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes._streams import ReadFrom, Reduce, StreamScheme, check_read_from, read_logits
 
@@ -89,19 +89,13 @@ class MHCConnection(Connection):
         norm, gain, shift = self.norm, None, None
         form = Form(numbers=numbers)
         # On a GPU the norm is a kernel of its own.
-        if isinstance(norm, LayerNorm | RMSNorm) and _is_bare(norm) and not choice.takes(self.phi):
+        if is_plain(norm) and not choice.takes(self.phi):
             gain, shift = norm.weight, getattr(norm, "bias", None)
             form = Form(numbers=numbers, norm="rms" if isinstance(norm, RMSNorm) else "layer", norm_eps=norm.eps)
         return Weights(phi=self.phi, alpha=self.alpha, bias=self.bias, gain=gain, shift=shift, form=form)
 
     def _normed(self, weights: Weights, read: Tensor, held: Held) -> tuple[Tensor, Held]:
         return (self.norm(read) if weights.form.norm == "none" else read), held
-
-
-def _is_bare(norm: nn.Module) -> bool:
-    """Whether nothing but a known `forward` would run when the norm is called."""
-    hooks = (norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks, norm._backward_pre_hooks)
-    return type(norm) in (LayerNorm, RMSNorm) and not any(hooks)
 
 
 @dataclass(frozen=True, kw_only=True)
