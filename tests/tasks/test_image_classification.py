@@ -10,8 +10,10 @@ from addnorm import tasks
 from addnorm.data import images, png
 from addnorm.errors import UserError
 from addnorm.layers.initialise import generator_for
+from addnorm.tasks import _images
 from addnorm.tasks._augmentation import Augmentation
 from addnorm.tasks._image_scores import accuracy, macro_f1
+from addnorm.tasks._images import numbers
 from addnorm.training.run import load_run, train
 
 SMALL = {
@@ -69,12 +71,34 @@ def test_a_picture_is_classified_by_its_run(trained, tmp_path):
 
 
 def test_a_larger_coloured_picture_is_brought_to_the_models_size(trained, tmp_path):
-    pytest.importorskip("PIL")
+    pillow = pytest.importorskip("PIL.Image")
     loaded, test = load_run(trained), images.load("digits").test
-    large = test.pixels[0].repeat(4, axis=0).repeat(4, axis=1).repeat(3, axis=2)
+    large = np.asarray(pillow.fromarray(test.pixels[0, ..., 0]).resize((64, 64))).repeat(3).reshape(64, 64, 3)
     small = loaded.reader.predict(loaded.model, str(picture_of(tmp_path, test.pixels[0])), loaded.config)
     found = loaded.reader.predict(loaded.model, str(picture_of(tmp_path, large)), loaded.config)
     assert found.values["label"] == small.values["label"]
+
+
+@pytest.mark.parametrize("shape", [(8, 160), (160, 8), (31, 33), (5, 5)])
+def test_a_prediction_sees_the_pixels_that_training_saw(tmp_path, shape, monkeypatch):
+    pillow = pytest.importorskip("PIL.Image")
+    draws = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = draws.integers(0, 256, (*shape, 3), dtype=np.uint8)  # stripes and noise part filters the most
+            pillow.fromarray(pixels).save(tmp_path / "pets" / name / f"{i:02}.png")
+    seen = []
+    monkeypatch.setattr(_images, "numbers", lambda pixels: seen.append(pixels) or numbers(pixels))
+    config = config_of("image-classification(resize=16, patch=4)", data=str(tmp_path / "pets"))
+    problem = tasks.prepare(config)
+    model, _ = problem.reader.build(config), seen.clear()
+    every = {
+        pixels.tobytes() for part in ("train", "validation", "test") for pixels in getattr(problem.splits, part).pixels
+    }
+    for path in sorted((tmp_path / "pets").rglob("*.png")):
+        problem.reader.predict(model, str(path), config)
+    assert {np.asarray(pixels)[0].tobytes() for pixels in seen} == every
 
 
 def test_what_is_no_picture_is_refused(trained, tmp_path):

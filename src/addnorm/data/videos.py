@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from addnorm.data.images import SUFFIXES as PICTURES
-from addnorm.data.images import picture, stack
 from addnorm.data.moving_digits import MovingDigits
+from addnorm.data.pictures import SUFFIXES, Size, is_hidden, picture, stack
 from addnorm.data.text import HELD_OUT
+from addnorm.data.video_file import read_file
 from addnorm.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg")
+PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in VIDEOS)
+"""Endings of frames; a GIF among videos is a video."""
 MAX_BYTES = 2**31
 """Of decoded frames that are kept in memory; more is refused with the way out (a smaller size)."""
 _FIRST_CLIPS = 4
@@ -82,7 +83,9 @@ class Windows:
         raise AssertionError(index)
 
 
-def load(source: str, *, frames: int = 20, size: int = 0, digits: int = 2, seed: int = 0) -> VideoSplits:
+def load(
+    source: str, *, frames: int = 20, size: int = 0, digits: int = 2, seed: int = 0, fps: float = 0
+) -> VideoSplits:
     """The clips that `source` names, in three splits.
 
     Args:
@@ -93,6 +96,7 @@ def load(source: str, *, frames: int = 20, size: int = 0, digits: int = 2, seed:
         size: height and width the frames are brought to; 0 leaves a user's as they are and means 64 for moving digits.
         digits: digits in a clip of moving digits.
         seed: of moving digits.
+        fps: frames a second that video files are brought to; 0 for their own.
 
     Raises:
         UserError: the source is missing, damaged, too short for a clip, has frames of mixed sizes, or needs the extra
@@ -110,7 +114,7 @@ def load(source: str, *, frames: int = 20, size: int = 0, digits: int = 2, seed:
             f"video data '{source}' is neither moving-digits nor a file or folder; use one of them, "
             f"with {', '.join(VIDEOS)} or folders of PNG or JPEG frames."
         )
-    names, videos = _read_all(path, frames, size)
+    names, videos = _read_all(path, frames, size, fps)
     train, validation, test = _hold_out(names, videos, frames, source)
     return VideoSplits(
         origin=source,
@@ -120,25 +124,33 @@ def load(source: str, *, frames: int = 20, size: int = 0, digits: int = 2, seed:
     )
 
 
-def read(path: Path, *, size: int = 0) -> UInt8[np.ndarray, "time height width channels"]:
-    """All frames of a video file or of a folder of frames.
+def read(
+    path: Path, *, size: Size | None = None, channels: int | None = None, fps: float = 0
+) -> UInt8[np.ndarray, "time height width channels"]:
+    """All frames of a video file or of a folder of frames, as a player or a viewer shows them.
+
+    Args:
+        path: the file, or the folder.
+        size: height and width that the frames are brought to; None leaves them.
+        channels: 1 for grey, 3 for colour; None for as they are.
+        fps: frames a second that a file is brought to; 0 for its own. A folder of frames has no times.
 
     Raises:
         UserError: it is no video, is cut off, or has frames of mixed sizes; or the extra `data` is missing.
     """
     if not path.is_dir():
-        return _read_file(path, size)
+        return read_file(path, size=size, channels=channels, fps=fps)
     paths = _pictures(path)
     if not paths:
         raise UserError(f"{path} has no frame; put PNG or JPEG files there.")
-    return stack([picture(frame, resize=size) for frame in paths], paths)
+    return stack([picture(frame, size=size, channels=channels) for frame in paths], paths)
 
 
-def _read_all(path: Path, frames: int, size: int) -> tuple[list[str], list[np.ndarray]]:
+def _read_all(path: Path, frames: int, size: int, fps: float) -> tuple[list[str], list[np.ndarray]]:
     paths = _find(path)
     videos, total = [], 0
     for place in paths:
-        video = read(place, size=size)
+        video = read(place, size=(size, size) if size else None, fps=fps)
         total += video.nbytes
         if len(video) < frames:
             raise UserError(
@@ -161,15 +173,21 @@ def _find(path: Path) -> list[Path]:
     """The videos of a source: files, or folders of frames."""
     if path.is_file() or _pictures(path):
         return [path]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEOS and file.is_file())
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and _pictures(folder))
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEOS and _is_shown(file))
+    folders = sorted(
+        folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder) and _pictures(folder)
+    )
     if not files and not folders:
         raise UserError(f"{path} has no video; use {', '.join(VIDEOS)} files or folders of PNG or JPEG frames.")
     return files or folders
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and _is_shown(file))
+
+
+def _is_shown(file: Path) -> bool:
+    return file.is_file() and not is_hidden(file)
 
 
 def _hold_out(names: list[str], videos: list[np.ndarray], frames: int, source: str) -> list[tuple[np.ndarray, ...]]:
@@ -197,45 +215,5 @@ def _ends(videos: list[np.ndarray], frames: int, source: str) -> list[tuple[np.n
     return [tuple(part) for part in parts]
 
 
-def _read_file(path: Path, size: int) -> np.ndarray:
-    av = _pyav(path)
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty; use a video file.")
-    pictures: list[np.ndarray] = []
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path} has no video stream; use a video file.")
-            expected = container.streams.video[0].frames
-            pictures.extend(_decoded(container, size))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        where = f"damaged after frame {len(pictures)}" if pictures else "no video that can be read"
-        raise UserError(f"{path} is {where} ({_reason(error)}); use a whole video file.") from None
-    if not pictures or len(pictures) < expected:
-        raise UserError(f"{path} has {len(pictures)} frames, its header says {expected}: it is cut off; copy it again.")
-    return np.stack(pictures)
-
-
-def _decoded(container: Any, size: int) -> Iterator[np.ndarray]:
-    width = height = size or None
-    for frame in container.decode(video=0):
-        yield frame.to_ndarray(format="rgb24", width=width, height=height)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _size(video: np.ndarray) -> str:
     return f"{video.shape[2]} x {video.shape[1]} x {video.shape[3]}"
-
-
-def _pyav(path: Path) -> Any:
-    try:
-        import av
-        import av.error
-    except ImportError:
-        raise UserError(f"{path} needs the extra data; run: pip install 'addnorm[data]'") from None
-    return av

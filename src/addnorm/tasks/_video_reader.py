@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from addnorm.tasks.video_prediction import VideoPrediction
 
 FILE = "video.json"
-LUMA = np.array([0.299, 0.587, 0.114])
-"""Grey from red, green and blue, as in ITU-R BT.601."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +129,8 @@ class VideoReader(Reader):
                 f"'{given}' does not exist; name a video file, a folder of PNG or JPEG frames, or the number of a "
                 "test clip of the run's data, such as 0."
             )
-        square = self.kind.height if self.kind.height == self.kind.width else 0
-        clip = videos.read(Path(given).expanduser(), size=square)
-        if clip.shape[3] == 3 and self.kind.channels == 1:
-            clip = (clip @ LUMA).round().astype(np.uint8)[..., None]
-        elif clip.shape[3] == 1 and self.kind.channels == 3:
-            clip = clip.repeat(3, axis=3)
-        self.kind.check(clip.shape)
-        return clip
+        size = (self.kind.height, self.kind.width)
+        return videos.read(Path(given).expanduser(), size=size, channels=self.kind.channels, fps=self.task.fps)
 
     def _test_clip(self, index: int, config: RunConfig) -> np.ndarray:
         test = self.task.load(config).test

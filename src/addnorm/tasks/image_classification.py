@@ -15,12 +15,12 @@ from addnorm.checks import check_at_least
 from addnorm.config import RunConfig
 from addnorm.data import images
 from addnorm.data.image_splits import Images, ImageSplits
+from addnorm.data.pictures import picture
 from addnorm.errors import UserError, unknown
 from addnorm.models.vision import Pooling, VisionTransformer
 from addnorm.tasks import _images
 from addnorm.tasks._augmentation import Augmentation
 from addnorm.tasks._cross_entropy import cross_entropy
-from addnorm.tasks._image_file import read_image
 from addnorm.tasks._image_scores import class_scores
 from addnorm.tasks._images import ImageKind
 from addnorm.tasks._pixel_regression import PixelRegression
@@ -63,9 +63,12 @@ class ImageReader(Reader):
 
     def predict(self, model: nn.Module, given: str, config: RunConfig, beside: str | None = None) -> Prediction:
         """The likeliest classes of the picture at a path."""
-        picture = read_image(Path(given), self.kind)
+        if not Path(given).expanduser().is_file():
+            raise UserError(f"{given} is no file; name a picture, a PNG or JPEG file.")
+        size = (self.kind.height, self.kind.width)
+        pixels = picture(Path(given).expanduser(), size=size, channels=self.kind.channels)
         with evaluating(model):
-            probabilities = model(_images.numbers(picture[None]))[0].softmax(-1)
+            probabilities = model(_images.numbers(pixels[None]))[0].softmax(-1)
         shares = {name: float(share) for name, share in zip(self.kind.classes, probabilities, strict=True)}
         best = sorted(shares, key=lambda name: -shares[name])
         text = ", ".join(f"{name} ({shares[name]:.1%})" for name in best[:SHOWN])

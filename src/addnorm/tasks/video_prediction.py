@@ -23,6 +23,7 @@ from addnorm.tasks._video_pictures import write_animation, write_strip
 from addnorm.tasks._video_reader import VideoKind, VideoReader, bytes_of, numbers
 from addnorm.tasks._video_scores import WINDOW, Nearness, each_frame, mean_of, score_rows
 
+MAX_FPS = 1000
 SMALL = "moving-digits-small"
 """One digit in frames of 32 x 32 pixels: for runs of seconds."""
 TRAININGS = ("next-frame", "unrolled", "scheduled")
@@ -195,6 +196,7 @@ class VideoPrediction(Task):
         given: frames that are given.
         predicted: frames that are predicted from them, one from the other.
         size: make all frames so many pixels wide and high; 0 leaves them (moving digits: 64, small ones 32).
+        fps: bring video files to so many frames a second; 0 leaves them, at their average pace where it is uneven.
         digits: how many digits move; 0 is two, in small frames one.
         patch: side of a patch, in pixels; must divide the frames.
         head: "motion" moves pixels of the last frame, "change" adds to it, "pixels" draws all anew.
@@ -211,6 +213,7 @@ class VideoPrediction(Task):
     given: int = 10
     predicted: int = 10
     size: int = 0
+    fps: float = 0
     digits: int = 0
     patch: int = 8
     head: Literal["motion", "change", "pixels"] = "motion"
@@ -250,6 +253,11 @@ class VideoPrediction(Task):
             if not isinstance(getattr(self, name), int):
                 raise UserError(f"{name}={getattr(self, name)} is not allowed; use a whole number from 0.")
             check_at_least(name, getattr(self, name), 0)
+        check_at_least("fps", self.fps, 0)
+        if self.fps > MAX_FPS:
+            raise UserError(
+                f"fps={self.fps} is not allowed; use a number up to {MAX_FPS}, or 0 for the file's own pace."
+            )
         if self.head not in HEADS:
             raise unknown("head", str(self.head), HEADS)
         if self.training not in TRAININGS:
@@ -280,7 +288,8 @@ class VideoPrediction(Task):
         """
         frames, small = self.given + self.predicted, config.data == SMALL
         source, size = ("moving-digits", self.size or 32) if small else (config.data, self.size)
-        return videos.load(source, frames=frames, size=size, digits=self.digits or (1 if small else 2))
+        digits = self.digits or (1 if small else 2)
+        return videos.load(source, frames=frames, size=size, digits=digits, fps=self.fps)
 
     def reader(self, folder: Path) -> VideoReader:
         """The size of the frames that a run was trained on.
