@@ -144,7 +144,9 @@ class NumbersItsSites(Toy):
 class SaysItStopsAGradient(Toy):
     """And stops none."""
 
-    exact_gradient: ClassVar[bool] = False
+    @property
+    def exact_gradient(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,7 +153,6 @@ class Scheme(ABC):
 
     # The path of one sublayer, for the drawings: words of `addnorm.reports.diagrams`.
     diagram: ClassVar[str]
-    exact_gradient: ClassVar[bool] = True  # False where reading or writing stops a gradient on purpose
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
@@ -183,6 +182,11 @@ class Scheme(ABC):
             site: its place.
         """
         return
+
+    @property
+    def exact_gradient(self) -> bool:
+        """False where reading or writing stops a gradient on purpose."""
+        return True
 
     @property
     def needs_calibration(self) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from addnorm.checks import check_finite
-from addnorm.config import OptimizerRule
-from addnorm.residual import Connection, Exit, Profile, Scheme, Site, State
-from addnorm.schemes._around import Around
+from addnorm.residual import Connection, Exit, Scheme, Site, State
+from addnorm.schemes._around import AroundConnection, AroundConnections
 from addnorm.schemes.pre_norm import PreNorm
 
 Kept = tuple[State, ...]  # the inner state, and the one of the middle as soon as it has been seen
@@ -29,12 +28,12 @@ class BackoutEntrance(nn.Module):
         return (self.inner(embedding),)
 
 
-class BackoutConnection(Connection):
+class BackoutConnection(AroundConnection):
     """The inner connection; what is kept is handed on."""
 
-    def __init__(self, inner: Connection) -> None:
-        super().__init__()
-        self.inner = inner
+    def inner_skip(self, skip: Kept) -> State:
+        """The inner connection's own."""
+        return skip[0]
 
     def read(self, state: Kept) -> tuple[Any, Kept]:
         """As the inner connection."""
@@ -43,7 +42,7 @@ class BackoutConnection(Connection):
 
     def write(self, skip: Kept, update: Tensor) -> Kept:
         """As the inner connection."""
-        return (self.inner.write(skip[0], update), *skip[1:])
+        return (super().write(skip, update), *skip[1:])
 
 
 class KeepingConnection(BackoutConnection):
@@ -79,7 +78,7 @@ class BackoutExit(Exit):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backout(Around):
+class Backout(AroundConnections):
     """Backout: what the stream was in the middle of the stack is subtracted, with a weight, before the final norm.
 
         hidden = n(x_L - w * x_{m+1}),  m = L // 2, so that x_{m+1} is what comes out of layer m = 0 ... L - 1
@@ -106,12 +105,11 @@ class Backout(Around):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_finite("init", self.init)
-        object.__setattr__(self, "diagram", self.inner.diagram)
 
-    def connection(self, d_model: int, site: Site) -> Connection:
-        """The inner connection; one of them keeps what it reads."""
+    def around(self, inner: Connection, site: Site) -> AroundConnection:
+        """One of them keeps what it reads."""
         keeps = site.opens_layer and site.layer == min(site.num_layers // 2 + 1, site.num_layers - 1)
-        return (KeepingConnection if keeps else BackoutConnection)(self.inner.connection(d_model, site))
+        return (KeepingConnection if keeps else BackoutConnection)(inner)
 
     def entrance(self, d_model: int) -> nn.Module:
         """As the inner scheme."""
@@ -120,15 +118,6 @@ class Backout(Around):
     def exit(self, d_model: int) -> Exit:
         """The inner exit, of the difference."""
         return BackoutExit(self.inner.exit(d_model), d_model, float(self.init))
-
-    def calibrate_(self, connection: Connection, profile: Profile) -> Any:
-        """As the inner scheme."""
-        assert isinstance(connection, BackoutConnection)
-        return self.inner.calibrate_(connection.inner, replace(profile, skip=profile.skip[0]))
-
-    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
-        """As the inner scheme."""
-        return self.inner.optimizer_rule(site, own.removeprefix("inner.") if own else None)
 
     def starts_as(self) -> Scheme | None:
         """The inner scheme when w starts at zero."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from addnorm.checks import check_probability
-from addnorm.config import OptimizerRule
 from addnorm.errors import UserError
-from addnorm.layers.inside import Inside
-from addnorm.layers.norm import NormKind
 from addnorm.layers.views import views_of
-from addnorm.residual import Connection, Exit, Profile, Scheme, Site
+from addnorm.residual import Scheme, Site
+from addnorm.schemes._around import Composed
 from addnorm.schemes.post_norm import PostNorm
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
@@ -35,7 +32,7 @@ def in_first(share: float, site: Site) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ByLayer(Scheme):
+class ByLayer(Composed):
     """By layer: one scheme in the first layers, another in the rest.
 
         x <- write_first(x, F(read_first(x)))  in layers l < floor(a * L),    x <- write_rest(x, F(read_rest(x)))  after
@@ -52,7 +49,6 @@ class ByLayer(Scheme):
         rest: the scheme of all other layers.
     """
 
-    norm: NormKind = field(init=False, default="layer")
     first: Scheme = PostNorm()
     share: float = 0.25
     rest: Scheme = PreNorm()
@@ -60,14 +56,8 @@ class ByLayer(Scheme):
     diagram: ClassVar[str] = "fork box:n sublayer add"
 
     def __post_init__(self) -> None:
-        for name in ("first", "rest"):
-            if not isinstance(getattr(self, name), Scheme):
-                raise UserError(f"{name}={getattr(self, name)} is not a scheme; write a scheme's name.")
-        check_probability("share", self.share)
-        # Derived, not chosen: the final norm and the drawing are those of the rest.
-        object.__setattr__(self, "norm", self.rest.norm)
-        object.__setattr__(self, "diagram", self.rest.diagram)
         super().__post_init__()
+        check_probability("share", self.share)
         one, two = _form(self.first), _form(self.rest)
         if one != two:
             raise UserError(
@@ -75,55 +65,13 @@ class ByLayer(Scheme):
                 f"{type(self.rest).__name__} {two}; take two schemes with as many streams."
             )
 
-    @property
-    def needs_calibration(self) -> bool:
-        """If one of the two does."""
-        return self.first.needs_calibration or self.rest.needs_calibration
+    def at(self, site: Site | None) -> Scheme:
+        """That of the layer; outside of the layers that of the rest."""
+        return self.first if site is not None and in_first(self.share, site) else self.rest
 
-    def connection(self, d_model: int, site: Site) -> Connection:
-        """That of the layer's scheme."""
-        return self._at(site).connection(d_model, site)
-
-    def entrance(self, d_model: int) -> nn.Module:
-        """Of the first layers' scheme."""
-        return self.first.entrance(d_model)
-
-    def exit(self, d_model: int) -> Exit:
-        """Of the last layers' scheme."""
-        return self.rest.exit(d_model)
-
-    def inside(self, site: Site) -> Inside:
-        """As the layer's scheme asks."""
-        return self._at(site).inside(site)
-
-    @property
-    def constrains_weights(self) -> bool:
-        """If one of the two does."""
-        return self.first.constrains_weights or self.rest.constrains_weights
-
-    def after_step_(self, site: Site | None, rows: Sequence[Tensor], columns: Sequence[Tensor]) -> None:
-        """As the layer's scheme; for tables as the rest."""
-        (self.rest if site is None else self._at(site)).after_step_(site, rows, columns)
-
-    def logits(self, d_model: int, vocab_size: int) -> nn.Module:
-        """Of the last layers' scheme."""
-        return self.rest.logits(d_model, vocab_size)
-
-    def init_sublayer_(self, value_path: Sequence[nn.Linear], site: Site) -> None:
-        """As the layer's scheme does."""
-        self._at(site).init_sublayer_(value_path, site)
-
-    def calibrate_(self, connection: Connection, profile: Profile) -> Any:
-        """As the layer's scheme does, if it needs to."""
-        scheme = self._at(profile.site)
-        return scheme.calibrate_(connection, profile) if scheme.needs_calibration else None
-
-    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
-        """That of the layer's scheme; outside the layers that of the rest."""
-        return (self.rest if site is None else self._at(site)).optimizer_rule(site, own)
-
-    def _at(self, site: Site) -> Scheme:
-        return self.first if in_first(self.share, site) else self.rest
+    def starts_as(self) -> Scheme | None:
+        """The one scheme that both are."""
+        return self.rest if self.first == self.rest else None
 
 
 def _form(scheme: Scheme) -> str:

@@ -77,12 +77,14 @@ class RealFormer(Around):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inner.inside(_ANY).scores is not None:
-            raise UserError(f"inner={self.inner} changes the scores too; take another inner scheme.")
+        self.inside(_ANY)  # what is refused is refused at once
 
     def inside(self, site: Site) -> Inside:
         """The inner scheme's, and the sum of the scores."""
-        return replace(self.inner.inside(site), scores=RunningScoresPart(is_first=site.layer == 0))
+        inner = super().inside(site)
+        if inner.scores is not None:
+            raise UserError(f"inner={self.inner} changes the scores too; take another inner scheme.")
+        return replace(inner, scores=RunningScoresPart(is_first=site.layer == 0))
 
 
 _ANY = Site(index=0, depth=2, layer=0, num_layers=1, kind="attention")

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from addnorm.checks import check_probability
-from addnorm.config import OptimizerRule
-from addnorm.errors import UserError
-from addnorm.layers.inside import Inside
-from addnorm.layers.norm import NormKind
-from addnorm.layers.views import Views
-from addnorm.residual import Connection, Exit, Scheme, Site, State
-from addnorm.schemes.pre_norm import PreNorm
+from addnorm.residual import Connection, Scheme, Site, State
+from addnorm.schemes._around import AroundConnection, AroundConnections
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-class StochasticDepthConnection(Connection):
+class StochasticDepthConnection(AroundConnection):
     """The inner connection, whose update is left out for some samples in training."""
 
     def __init__(self, inner: Connection, probability: float) -> None:
-        super().__init__()
-        self.inner, self.probability = inner, probability
-
-    def read(self, state: State) -> tuple[Float[Tensor, "batch *tokens d_model"] | Views, State]:
-        """As the inner connection."""
-        return self.inner.read(state)
+        super().__init__(inner)
+        self.probability = probability
 
     def write(self, skip: State, update: Float[Tensor, "batch *tokens d_model"]) -> State:
         """As the inner connection, with the update masked by sample and rescaled."""
@@ -44,7 +34,7 @@ class StochasticDepthConnection(Connection):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StochasticDepth(Scheme):
+class StochasticDepth(AroundConnections):
     """Stochastic depth: in training each sample skips a sublayer at random, more often the deeper the sublayer.
 
         F(x) <- b / (1 - p_i) * F(x),  b ~ Bernoulli(1 - p_i) per sample,  p_i = p_max * i / (N - 1)
@@ -63,58 +53,18 @@ class StochasticDepth(Scheme):
         p_max: the probability of skipping the last sublayer.
     """
 
-    norm: NormKind = field(init=False, default="layer")
-    inner: Scheme = PreNorm()
     p_max: float = 0.1
 
     diagram: ClassVar[str] = "fork box:n sublayer scale:b add"
+    drawn: ClassVar[str] = "sublayer scale:b"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, Scheme):
-            raise UserError(f"inner={self.inner} is not a scheme; write a scheme's name, with its fields if need be.")
-        check_probability("p_max", self.p_max)
-        # Derived, not chosen: the norm and the drawing are the inner scheme's.
-        object.__setattr__(self, "norm", self.inner.norm)
-        object.__setattr__(self, "diagram", self.inner.diagram.replace("sublayer", "sublayer scale:b"))
         super().__post_init__()
+        check_probability("p_max", self.p_max)
 
-    def connection(self, d_model: int, site: Site) -> Connection:
-        """The inner connection with its probability of being skipped."""
-        probability = self.p_max * site.index / max(site.depth - 1, 1)
-        return StochasticDepthConnection(self.inner.connection(d_model, site), probability)
-
-    def entrance(self, d_model: int) -> nn.Module:
-        """As the inner scheme."""
-        return self.inner.entrance(d_model)
-
-    def exit(self, d_model: int) -> Exit:
-        """As the inner scheme."""
-        return self.inner.exit(d_model)
-
-    def inside(self, site: Site) -> Inside:
-        """As the inner scheme."""
-        return self.inner.inside(site)
-
-    @property
-    def constrains_weights(self) -> bool:
-        """As the inner scheme."""
-        return self.inner.constrains_weights
-
-    def after_step_(self, site: Site | None, rows: Sequence[Tensor], columns: Sequence[Tensor]) -> None:
-        """As the inner scheme."""
-        self.inner.after_step_(site, rows, columns)
-
-    def logits(self, d_model: int, vocab_size: int) -> nn.Module:
-        """As the inner scheme."""
-        return self.inner.logits(d_model, vocab_size)
-
-    def init_sublayer_(self, value_path: Sequence[nn.Linear], site: Site) -> None:
-        """As the inner scheme."""
-        self.inner.init_sublayer_(value_path, site)
-
-    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
-        """As the inner scheme."""
-        return self.inner.optimizer_rule(site, own.removeprefix("inner.") if own else own)
+    def around(self, inner: Connection, site: Site) -> AroundConnection:
+        """With its probability of being skipped."""
+        return StochasticDepthConnection(inner, self.p_max * site.index / max(site.depth - 1, 1))
 
     def starts_as(self) -> Scheme | None:
         """The inner scheme, in evaluation; in training its expectation over the masks at each sublayer."""

@@ -105,13 +105,14 @@ class ValueResidual(Around):
         if self.mix not in get_args(Mix):
             raise unknown("mix", str(self.mix), get_args(Mix))
         check_finite("share", self.share)
-        if self.inner.inside(_ANY).value is not None:
-            raise UserError(f"inner={self.inner} changes the values too; take another inner scheme.")
+        self.inside(_ANY)  # what is refused is refused at once
 
     def inside(self, site: Site) -> Inside:
         """The inner scheme's, and the values' mixture."""
-        values = ValuesOfLayer(is_first=site.layer == 0, share=self.share, mix=self.mix)
-        return replace(self.inner.inside(site), value=values)
+        inner = super().inside(site)
+        if inner.value is not None:
+            raise UserError(f"inner={self.inner} changes the values too; take another inner scheme.")
+        return replace(inner, value=ValuesOfLayer(is_first=site.layer == 0, share=self.share, mix=self.mix))
 
     def starts_as(self) -> Scheme | None:
         """The inner scheme, where the first layer's values have no weight."""
