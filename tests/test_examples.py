@@ -42,11 +42,11 @@ def test_a_task_in_one_file_learns_and_answers(tmp_path, capsys) -> None:
     run = str(tmp_path / "run")
     assert example("your_own_task").Sorting.__doc__
     assert main(["train", "--task", task, "--steps", "60", "--learning-rate", "1e-2", "--out", run, "--seed", "1"]) == 0
-    assert main(["evaluate", run, "--json"]) == 0
+    assert main(["evaluate", run, "--task", task, "--json"]) == 0
     score = json.loads((tmp_path / "run" / "scores-test.json").read_text())["scores"][0]
     capsys.readouterr()
     assert score["value"] > 3 * score["baseline"]
-    assert main(["predict", run, "52903147"]) == 0
+    assert main(["predict", run, "52903147", "--task", task]) == 0
     assert len(capsys.readouterr().out.strip()) == 8
 
 

@@ -17,6 +17,8 @@ class EvaluateOptions:
 
     run: Path = field(metadata={"positional": True})
     """Folder of a run, as `addnorm train` and `addnorm compare` leave it."""
+    task: str | None = None
+    """The Python file of the run's task, where it has one of its own: a run is data, and its folder runs no code."""
     split: Literal["test", "validation"] = "test"
     """Of the data."""
     data: str | None = None
@@ -52,6 +54,7 @@ def _evaluate(options: EvaluateOptions) -> int:
 
         result = evaluate_run(
             options.run,
+            task=options.task,
             split=options.split,
             data=options.data,
             limit=options.limit,

@@ -19,6 +19,8 @@ class GenerateOptions:
     """Folder of a run, as `addnorm train` and `addnorm compare` leave it."""
     prompt: str = field(metadata={"positional": True})
     """Text to continue."""
+    task: str | None = None
+    """The Python file of the run's task, where it has one of its own: a run is data, and its folder runs no code."""
     max_new_tokens: int = 200
     """How many tokens to add."""
     temperature: float = 0.8
@@ -77,7 +79,7 @@ def _continued(options: GenerateOptions) -> str:
     from addnorm.models.sampling import Sampling
     from addnorm.training.run import load_model
 
-    model, tokenizer, _ = load_model(options.run)
+    model, tokenizer, _ = load_model(options.run, task=options.task)
     prompt = torch.from_numpy(tokenizer.encode(options.prompt))[None]
     sampling = Sampling(
         temperature=options.temperature,

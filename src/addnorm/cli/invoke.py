@@ -12,6 +12,7 @@ from typing import Any
 
 from addnorm.cli.arguments import Entry, convert, scan, show_help
 from addnorm.cli.flags import flags_of
+from addnorm.consent import refuse_code
 
 Complete = Callable[[Mapping[str, Any]], dict[str, Any]]
 """From the values that were given for the first part to those with the defaults that depend on them."""
@@ -51,7 +52,10 @@ def invoke(
     if file is not None:
         from addnorm.cli.config_file import read_config
 
-        entries = read_config(file, flags_of(parts[0])) | entries
+        stored_entries = read_config(file, flags_of(parts[0]))
+        if "task" in stored_entries and "task" not in entries:
+            refuse_code(" ".join(stored_entries["task"].words), file)
+        entries = stored_entries | entries
     values = convert(name, entries, flags)
     given = [{key: value for key, value in values.items() if flags[key].owner is part} for part in parts]
     made = [part(**own) for part, own in zip(parts, [complete(given[0]), *given[1:]], strict=True)]

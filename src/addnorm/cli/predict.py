@@ -21,6 +21,8 @@ class PredictOptions:
     """What the task takes: a text, or the path of an image, a video or a folder of frames."""
     beside: str | None = field(default=None, metadata={"positional": True})
     """A second text, where the task takes two: the context of a question, the other sentence."""
+    task: str | None = None
+    """The Python file of the run's task, where it has one of its own: a run is data, and its folder runs no code."""
     out: Path | None = None
     """Folder for pictures and frames. Default: the run's folder."""
     json: bool = False
@@ -44,7 +46,7 @@ def _predict(options: PredictOptions) -> int:
         live.doing("loading the run")
         from addnorm.training.run import load_run
 
-        run = load_run(options.run)
+        run = load_run(options.run, task=options.task)
         live.doing("predicting")
         prediction = run.reader.predict(run.model, options.given, run.config, options.beside)
         written = _written(prediction.write, options.out or options.run)

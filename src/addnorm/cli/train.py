@@ -10,6 +10,7 @@ from typing import Any
 from addnorm.cli.invoke import invoke
 from addnorm.cli.task_defaults import of_task
 from addnorm.config import RunConfig
+from addnorm.consent import code_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ def _train(config: RunConfig, options: TrainOptions) -> int:
     if options.json:
         console.print_json({**result, "folder": out})
     else:
-        for line in _summary(result, out):
+        for line in _summary(result, out, config.task):
             console.out().print(line, markup=False, soft_wrap=True)
     return DIVERGED if _diverged(result) else DONE
 
@@ -67,7 +68,7 @@ def _run(config: RunConfig, out: Path, options: TrainOptions) -> dict[str, Any]:
             return train(config, out, resume=options.resume, on_progress=live.of_run)
 
 
-def _summary(result: dict[str, Any], out: Path) -> list[str]:
+def _summary(result: dict[str, Any], out: Path, task: str) -> list[str]:
     from addnorm.cli.progress import span
 
     diagnosis, rate = result["diagnosis"], result["tokens_per_s"]
@@ -80,7 +81,8 @@ def _summary(result: dict[str, Any], out: Path) -> list[str]:
         f"folder           {out}",
     ]
     if not _diverged(result):
-        lines.append(f"\naddnorm evaluate {out}")
+        code = code_of(task)
+        lines.append(f"\naddnorm evaluate {out}" + (f" --task {code}" if code else ""))
     return lines
 
 

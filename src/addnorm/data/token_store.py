@@ -12,6 +12,7 @@ Shards are mapped, not read: what is not in use is the system's to drop from mem
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ SPLITS = ("train", "validation", "test")
 CHECKED_BYTES = 2**30
 """Up to this size all shards are held against their SHA-256 whenever a store is opened; larger ones on request."""
 SLICES = 20
+_SHARD = re.compile(r"[A-Za-z0-9_.-]+\.bin")
+"""No folder in it: an index names files beside it only, whoever made the store."""
 _AGAIN = "make the store again with addnorm tokenize"
 
 
@@ -225,6 +228,8 @@ def _index(folder: Path) -> dict[str, Any]:
         shards = [shard for split in SPLITS for shard in found["splits"][split]["shards"]]
         if not all({"file", "tokens", "sha256"} <= shard.keys() for shard in shards):
             raise ValueError("a shard is not described")
+        if not all(isinstance(shard["file"], str) and _SHARD.fullmatch(shard["file"]) for shard in shards):
+            raise ValueError("a shard is a file of another folder")
         return found
     except FileNotFoundError:
         unfinished = folder.with_name(f"{folder.name}.part").exists()

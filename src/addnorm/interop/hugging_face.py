@@ -156,7 +156,7 @@ def weight_files(folder: Path) -> list[Path]:
         UserError: there are none.
     """
     if (folder / INDEX).exists():
-        return sorted({folder / name for name in read_json(folder / INDEX).get("weight_map", {}).values()})
+        return _named_files(folder)
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
@@ -166,6 +166,22 @@ def weight_files(folder: Path) -> list[Path]:
             "Convert it where you trust it: model.save_pretrained(folder) of transformers."
         )
     raise UserError(f"{folder} has no {WEIGHTS}; name the folder of a checkpoint.")
+
+
+def _named_files(folder: Path) -> list[Path]:
+    """What the index names; only files of the folder itself, for an index travels with the weights."""
+    named = read_json(folder / INDEX).get("weight_map")
+    names = set(named.values()) if isinstance(named, dict) and all(map(_is_text, named.values())) else set()
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise UserError(f"{folder / INDEX} names {name!r}, which is no safetensors file beside it; it is damaged.")
+    if not names:
+        raise UserError(f"{folder / INDEX} names no weights; it is damaged.")
+    return [folder / name for name in sorted(names)]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _without(prefix: str, name: str) -> str:

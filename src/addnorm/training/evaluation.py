@@ -19,6 +19,7 @@ from addnorm.training.run import load_run
 def evaluate_run(
     folder: Path,
     *,
+    task: str | None = None,
     split: Split = "test",
     data: str | None = None,
     limit: int | None = None,
@@ -29,6 +30,7 @@ def evaluate_run(
 
     Args:
         folder: of the run.
+        task: the Python file of the run's task, if it has one: see `addnorm.consent`.
         split: of the data.
         data: other data than the run's.
         limit: items at most; None = all.
@@ -43,7 +45,7 @@ def evaluate_run(
     """
     tell = on_stage or _silent
     tell("loading the model")
-    loaded = load_run(folder)
+    loaded = load_run(folder, task=task)
     config = loaded.config if data is None else replace(loaded.config, data=data)
     with enough_memory(config):
         tell("loading the data")

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 
 from addnorm import __version__, tasks
 from addnorm.config import RunConfig
+from addnorm.consent import consented
 from addnorm.errors import UserError
 from addnorm.interop.sources import identity_of
 from addnorm.interop.start import Started, start_from
@@ -101,14 +102,19 @@ class Loaded:
     config: RunConfig
 
 
-def load_run(folder: Path) -> Loaded:
+def load_run(folder: Path, *, task: str | None = None) -> Loaded:
     """The model of a run's best checkpoint (of another one if that is damaged), its reader and its config.
 
+    Args:
+        folder: of the run.
+        task: the Python file of the run's task, if it has one of its own; without it no file is run.
+
     Raises:
-        UserError: the folder holds no run, or no checkpoint that can be read.
+        UserError: the folder holds no run, or no checkpoint that can be read; its task is a file that was not named.
     """
     run = RunFolder(folder)
     config = run.config()
+    config = replace(config, task=consented(config.task, task, run.path / "config.json"))
     found = run.checkpoints.load("best")
     if found is None:
         raise UserError(f"{run.path} has no checkpoint yet; train it first.")
@@ -120,13 +126,13 @@ def load_run(folder: Path) -> Loaded:
     return Loaded(model=model.eval(), reader=reader, config=config)
 
 
-def load_model(folder: Path) -> tuple[Any, Any, RunConfig]:
+def load_model(folder: Path, *, task: str | None = None) -> tuple[Any, Any, RunConfig]:
     """Model, tokenizer and config of a language modeling run; `load_run` is for every task.
 
     Raises:
         UserError: the folder holds no run, no checkpoint that can be read, or a run of a task without a tokenizer.
     """
-    loaded = load_run(folder)
+    loaded = load_run(folder, task=task)
     tokenizer = getattr(loaded.reader, "tokenizer", None)
     if tokenizer is None:
         raise UserError(f"{folder} is a run of {loaded.config.task}, which has no tokenizer; use addnorm predict.")
