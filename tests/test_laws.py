@@ -82,6 +82,13 @@ class IsHalf(PreNormConnection):
         return skip + 0.5 * update
 
 
+class NormalisesAFraction(PreNormConnection):
+    """All that is left of the fraction behind the norm is its eps, which weighs 16 times as much."""
+
+    def read(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.norm(state / 4), state
+
+
 class WidensItsState(PreNormConnection):
     def read(self, state: Tensor) -> tuple[Tensor, Tensor]:
         return self.norm(state.to(self.norm.weight.dtype)), state
@@ -172,6 +179,7 @@ FAULTS: list[tuple[Callable[[Scheme], None], Scheme]] = [
     (laws.rebuilding_changes_nothing, Toy(faulty=RebuildsAnother)),
     (laws.it_starts_as_it_claims, Toy(faulty=IsHalf)),
     (laws.it_starts_as_it_claims, Toy(faulty=Detaches)),
+    (laws.it_starts_as_it_claims, Toy(faulty=NormalisesAFraction)),
     (laws.a_probe_changes_no_bit, Toy(faulty=SeesTheProbe)),
     (laws_of_form.bfloat16_stays_bfloat16, Toy(faulty=WidensItsState)),
     (laws_of_form.autocast_leaves_connections_in_float32, Toy(faulty=MixesByMatrix)),

@@ -44,8 +44,8 @@ class Parts:
 Equation = Callable[[Parts], Tensor]
 
 
-def norm(x: Tensor, parameters: dict[str, Tensor], name: str, kind: str | None = None) -> Tensor:
-    """LayerNorm, RMSNorm or nothing with the parameters `name.weight` and `name.bias`, eps 1e-5.
+def norm(x: Tensor, parameters: dict[str, Tensor], name: str, kind: str | None = None, eps: float = 1e-5) -> Tensor:
+    """LayerNorm, RMSNorm or nothing with the parameters `name.weight` and `name.bias`.
 
     The kind is the scheme's where none is given; of a plain dictionary, what its parameters make of it.
     """
@@ -56,7 +56,7 @@ def norm(x: Tensor, parameters: dict[str, Tensor], name: str, kind: str | None =
     gain, centred = parameters[f"{prefix}weight"], x
     if kind == "layer":
         centred = x - x.sum(-1, keepdim=True) / x.shape[-1]
-    normed = gain * centred / ((centred**2).sum(-1, keepdim=True) / x.shape[-1] + 1e-5) ** 0.5
+    normed = gain * centred / ((centred**2).sum(-1, keepdim=True) / x.shape[-1] + eps) ** 0.5
     return normed + parameters[f"{prefix}bias"] if kind == "layer" else normed
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from addnorm.config import OptimizerRule
 from addnorm.errors import UserError, unknown
 from addnorm.layers.inside import Inside
-from addnorm.layers.norm import NORMS, NormKind, make_norm
+from addnorm.layers.norm import EPS, NORMS, NormKind, make_norm
 from addnorm.layers.views import Views
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Exit(nn.Module):
     `collapse` reduces the state to one vector a token; the base class expects a state of one stream.
     """
 
-    def __init__(self, d_model: int, norm: NormKind, eps: float = 1e-5) -> None:
+    def __init__(self, d_model: int, norm: NormKind, eps: float = EPS) -> None:
         super().__init__()
         self.norm = make_norm(norm, d_model, eps)
 
@@ -136,9 +136,13 @@ class Exit(nn.Module):
         """One vector a token, before the final norm."""
         return state
 
+    def normed(self, x: Float[Tensor, "*tokens d_model"], state: State) -> Float[Tensor, "*tokens d_model"]:
+        """The final norm of what `collapse` makes of a state, or of something of its size."""
+        return self.norm(x)
+
     def forward(self, state: State) -> Float[Tensor, "*tokens d_model"]:
         """The hidden vector that a head reads."""
-        return self.norm(self.collapse(state))
+        return self.normed(self.collapse(state), state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,5 +230,8 @@ class Scheme(ABC):
         return OptimizerRule()
 
     def starts_as(self) -> Scheme | None:
-        """The scheme that computes the same function, in value and in gradient, before training; None if none does."""
+        """The scheme that computes the same function, in value and in gradient, before training; None if none does.
+
+        With the eps that the norms really have, at any size of the stream.
+        """
         return None

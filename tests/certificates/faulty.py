@@ -105,7 +105,7 @@ class CumulativeConnection(HistoryConnection):
 
 class CumulativeAttentionResiduals(AttentionResiduals):
     def connection(self, d_model: int, site: Site) -> Connection:
-        return CumulativeConnection(d_model, self.norm, self.eps, reads_one=site.index == 0, appends=True)
+        return CumulativeConnection(d_model, self.norm, self.eps, reads=site.index + 1, appends=True)
 
 
 class SummingConnection(HistoryConnection):
@@ -118,7 +118,7 @@ class SummingConnection(HistoryConnection):
 
 class SummingAttentionResiduals(AttentionResiduals):
     def connection(self, d_model: int, site: Site) -> Connection:
-        return SummingConnection(d_model, self.norm, self.eps, reads_one=site.index == 0, appends=True)
+        return SummingConnection(d_model, self.norm, self.eps, reads=site.index + 1, appends=True)
 
 
 class WrongSidePostConnection(PostNormConnection):

@@ -124,6 +124,25 @@ def test_a_wrong_claim_of_what_it_starts_as_fails() -> None:
     assert starts_as(about(Boastful())).verdict == "fails"
 
 
+class FractionConnection(PreNormConnection):
+    def read(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.norm(state / 4), state
+
+
+class ReadsAFraction(Boastful):
+    def connection(self, d_model: int, site: Site) -> Connection:
+        return FractionConnection(d_model, self.norm)
+
+    def starts_as(self) -> Scheme:
+        return PreNorm()
+
+
+def test_a_start_that_is_right_but_for_the_eps_of_a_norm_fails() -> None:
+    finding = starts_as(about(ReadsAFraction()))
+    assert finding.verdict == "fails"
+    assert "at embeddings of RMS 1 and 0.02" in finding.sentence
+
+
 def test_what_a_scheme_starts_as_is_found_without_a_claim() -> None:
     assert "pre-norm" in starts_as(about(schemes.parse("layer-scale(init=1.0)"))).sentence
     assert starts_as(about(PreNorm())).sentence.count("post-norm") == 0

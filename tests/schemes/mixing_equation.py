@@ -30,6 +30,7 @@ def equation(n: int, matrix: Callable[[Tensor], Tensor]) -> Callable[[Parts], Te
             read = torch.stack([pre @ X for (pre, _, _), X in zip(of, states, strict=True)])
             y = F(norm(read.reshape(batch, tokens, width), p, "norm")).reshape(-1, width)
             states = [H @ X + post[:, None] * update for (_, post, H), X, update in zip(of, states, y, strict=True)]
-        return norm(torch.stack([X.sum(0) for X in states]).reshape(batch, tokens, width), parts.exit, "norm")
+        summed = torch.stack([X.sum(0) for X in states]).reshape(batch, tokens, width)
+        return norm(summed, parts.exit, "norm", eps=1e-5 * n**2)
 
     return compute

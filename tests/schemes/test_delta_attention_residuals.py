@@ -15,15 +15,16 @@ def equation(eps: float):
     def compute(parts: Parts) -> Tensor:
         x, deltas = parts.x, []
         for i, (F, p) in enumerate(zip(parts.F, parts.at, strict=True)):
-            read = x
+            read, factor = x, 1.0
             if i:
                 sources = [parts.x, *deltas]
                 if "null" in p:
                     sources.append(p["null"] + torch.zeros_like(x))
                 logits = [(p["query"] * v / (v.square().mean(-1, keepdim=True) + eps) ** 0.5).sum(-1) for v in sources]
+                factor = 1 + 1 / len(sources)
                 total = sum(logit.exp() for logit in logits)
                 read = x + sum((logit.exp() / total)[..., None] * v for logit, v in zip(logits, sources, strict=True))
-            deltas.append(F(norm(read, p, "norm")))
+            deltas.append(F(norm(read, p, "norm", eps=1e-5 * factor**2)))
             x = x + deltas[-1]
         return norm(x, parts.exit, "norm")
 

@@ -67,7 +67,9 @@ def equation(scheme: MHC, reduce: str):
                 for b in range(batch)
             ]
         summed = torch.stack([torch.stack([sum(s) for s in row]) for row in state])
-        return norm(summed / n if reduce == "mean" else summed, parts.exit, "norm")
+        if reduce == "mean":
+            return norm(summed / n, parts.exit, "norm")
+        return norm(summed, parts.exit, "norm", eps=1e-5 * n**2)
 
     return compute
 

@@ -11,14 +11,19 @@ from addnorm import schemes
 from addnorm.certificates.certificate import Finding, judged, not_applicable
 from addnorm.certificates.numbers import noise, projected, relative
 from addnorm.certificates.subject import BATCH, TOKENS, Body, Subject
+from addnorm.layers.initialise import InitRule
 from addnorm.residual import Scheme
 from addnorm.stack import sites
 
 # Mixing coefficients may carry an eps of 1e-6 against division by zero, once a sublayer; there are 8.
 TOLERANCE = 2e-5
 LAYERS = 4  # a scheme that begins after the first quarter shows
+STARTS: dict[InitRule, float] = {"xavier": 1.0, "normal": 0.02}
+"""Initial weights, and the RMS of an embedding that goes with them: beside 0.02 the norms' eps shows."""
 NAME = "starts as"
-Outcome = tuple[Tensor, dict[str, Tensor]]
+Values = tuple[Tensor, ...]
+"""The hidden vectors of each start."""
+Outcome = tuple[Values, dict[str, Tensor]]
 
 
 def starts_as(subject: Subject) -> Finding:
@@ -28,13 +33,14 @@ def starts_as(subject: Subject) -> Finding:
     claim = subject.scheme.starts_as() if subject.connection is None else None
     ours = _outcome(subject)
     others = _others(subject)
-    off = {name: relative(ours[0], _value_of(scheme, subject.width())) for name, scheme in others.items()}
+    off = {name: _off(ours[0], _values_of(scheme, subject.width())) for name, scheme in others.items()}
     found = _equal_ones(subject, ours, off)
     also = f" Equal too: {', '.join(found)}." if found else ""
     if claim is not None:
         value, gradient = _differences(ours, _of_scheme(claim, subject.width()))
         text = (
-            f"claims to start as {schemes.format(claim)}: differs by {value:.1e} in value, {gradient:.1e} in gradient"
+            f"claims to start as {schemes.format(claim)}: differs by {value:.1e} in value, {gradient:.1e} in gradient, "
+            f"at embeddings of RMS {' and '.join(f'{size:g}' for size in STARTS.values())}"
         )
         return judged(NAME, max(value, gradient) <= TOLERANCE, max(value, gradient), f"{text}.{also}")
     if found:
@@ -80,19 +86,30 @@ def _others(subject: Subject) -> dict[str, Scheme]:
     return {name: scheme for name, scheme in single_stream().items() if scheme not in own and not scheme.starts_as()}
 
 
+def _off(one: Values, two: Values) -> float:
+    return max(relative(value, other) for value, other in zip(one, two, strict=True))
+
+
 def _differences(one: Outcome, two: Outcome) -> tuple[float, float]:
     """In value, and the largest in a gradient; relative."""
-    (value, gradients), (other_value, other_gradients) = one, two
+    (values, gradients), (other_values, other_gradients) = one, two
     if gradients.keys() != other_gradients.keys():
-        return relative(value, other_value), float("inf")
-    # A gradient that is zero in exact arithmetic is compared with the largest of all, not with itself.
-    largest = max(float(gradient.abs().max()) for gradient in other_gradients.values())
+        return _off(values, other_values), float("inf")
+    # A gradient that is zero in exact arithmetic is compared with the largest of its start, not with itself.
+    largest = {
+        init: max(float(gradient.abs().max()) for path, gradient in other_gradients.items() if path.startswith(init))
+        for init in STARTS
+    }
     sizes = [
         float((gradient - other_gradients[path]).abs().max())
-        / max(float(other_gradients[path].abs().max()), 1e-9 * largest, 1e-30)
+        / max(float(other_gradients[path].abs().max()), 1e-9 * largest[_start_of(path)], 1e-30)
         for path, gradient in gradients.items()
     ]
-    return relative(value, other_value), max(sizes)
+    return _off(values, other_values), max(sizes)
+
+
+def _start_of(path: str) -> InitRule:
+    return next(init for init in STARTS if path.startswith(init))
 
 
 @cache
@@ -102,28 +119,25 @@ def _of_scheme(scheme: Scheme, d_model: int) -> Outcome:
 
 @cache
 @torch.no_grad()
-def _value_of(scheme: Scheme, d_model: int) -> Tensor:
+def _values_of(scheme: Scheme, d_model: int) -> Values:
     """The hidden vectors alone, which is all that most candidates are asked for."""
-    return _hidden(_without_eps(Subject(text="", scheme=scheme, d_model=d_model)))
+    subject = Subject(text="", scheme=scheme, d_model=d_model)
+    return tuple(_hidden(subject.body(LAYERS, init), size) for init, size in STARTS.items())
 
 
 def _outcome(subject: Subject) -> Outcome:
-    """The hidden vectors and the sublayers' gradients before training."""
-    body = _without_eps(subject)
-    hidden = _hidden(body)
-    projected(hidden).backward()
-    own = {path: p for path, p in body.module.named_parameters() if ".sublayer." in path and ".inside." not in path}
-    return hidden.detach(), {path: torch.zeros_like(p) if p.grad is None else p.grad for path, p in own.items()}
+    """The hidden vectors and the sublayers' gradients before training, of each start."""
+    values: list[Tensor] = []
+    gradients: dict[str, Tensor] = {}
+    for init, size in STARTS.items():
+        body = subject.body(LAYERS, init)
+        hidden = _hidden(body, size)
+        projected(hidden).backward()
+        own = {path: p for path, p in body.module.named_parameters() if ".sublayer." in path and ".inside." not in path}
+        gradients |= {f"{init} {path}": torch.zeros_like(p) if p.grad is None else p.grad for path, p in own.items()}
+        values.append(hidden.detach())
+    return tuple(values), gradients
 
 
-def _hidden(body: Body) -> Tensor:
-    return body(noise((BATCH, TOKENS, body.d_model), "embedding"))
-
-
-def _without_eps(subject: Subject) -> Body:
-    """A stream divided by a constant is the same to a norm only without the eps."""
-    body = subject.body(LAYERS)
-    for module in body.module.modules():
-        if hasattr(module, "eps"):
-            module.eps = 1e-30  # pyrefly: ignore[bad-argument-type]
-    return body
+def _hidden(body: Body, size: float) -> Tensor:
+    return body(size * noise((BATCH, TOKENS, body.d_model), "embedding"))

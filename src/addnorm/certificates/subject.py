@@ -14,6 +14,7 @@ from addnorm import schemes
 from addnorm.errors import UserError
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
+from addnorm.layers.initialise import InitRule
 from addnorm.models.decoder import Transformer
 from addnorm.residual import Connection, Scheme, State
 from addnorm.schemes.pre_norm import PreNorm
@@ -50,21 +51,21 @@ class Subject:
         """The wanted width, or the only one that there is."""
         return self.d_model or wanted
 
-    def stack(self, num_layers: int = 2, wanted: int = WIDTH) -> Stack:
+    def stack(self, num_layers: int = 2, wanted: int = WIDTH, init: InitRule = "xavier") -> Stack:
         """A fresh stack of attention and feed-forward, float32, in evaluation."""
         assert self.scheme is not None
         d_model = self.width(wanted)
         shape = {"vocab_size": VOCABULARY, "num_layers": num_layers} | _shape(self.scheme, d_model)
         batch = torch.arange(BATCH * TOKENS).reshape(BATCH, TOKENS) % VOCABULARY
-        model = Transformer(self.scheme, calibration=batch, **shape)
+        model = Transformer(self.scheme, calibration=batch, init=init, **shape)
         if self.connection is not None:
             for block in model.stack.blocks:
                 block.connection = copy.deepcopy(self.connection).to(torch.float32)
         return model.stack.eval()
 
-    def body(self, num_layers: int = 2) -> Body:
+    def body(self, num_layers: int = 2, init: InitRule = "xavier") -> Body:
         """What runs, in float64 and evaluation; a module is copied as it is."""
-        module = self.stack(num_layers) if self.module is None else copy.deepcopy(self.module)
+        module = self.stack(num_layers, init=init) if self.module is None else copy.deepcopy(self.module)
         return Body(module=module.double().eval(), d_model=self.width())
 
 

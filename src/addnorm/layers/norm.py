@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NormKind = Literal["layer", "rms", "batch", "tanh", "erf", "none"]
 NORMS: tuple[str, ...] = get_args(NormKind)
+EPS = 1e-5
+"""What norms add to a mean square or a variance, where a scheme says nothing else."""
 FEW = 4
 """Tokens up to which a pass over memory is nothing beside the call."""
 
@@ -81,7 +83,7 @@ class RMSNorm(nn.Module):
         eps: added to the mean square.
     """
 
-    def __init__(self, d_model: int, eps: float = 1e-5) -> None:
+    def __init__(self, d_model: int, eps: float = EPS) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(d_model))
@@ -111,7 +113,7 @@ class BatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, d_model: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, d_model: int, eps: float = EPS, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
         self.weight = nn.Parameter(torch.ones(d_model))
@@ -186,7 +188,7 @@ def is_plain(norm: nn.Module) -> TypeGuard[LayerNorm | RMSNorm]:
     return type(norm) in (LayerNorm, RMSNorm) and not is_watched(norm)
 
 
-def make_norm(kind: NormKind, d_model: int, eps: float = 1e-5) -> nn.Module:
+def make_norm(kind: NormKind, d_model: int, eps: float = EPS) -> nn.Module:
     """A norm of one of the kinds in `NORMS`; `eps` is for those that divide by a statistic.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from addnorm.layers.norm import NormKind, make_norm
+from addnorm.layers.norm import EPS, NormKind, make_norm
 from addnorm.residual import Connection, Exit, State
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ History = tuple[Tensor, tuple[Tensor, ...]]  # the stream; the embedding and the
 class CarryingConnection(Connection):
     """`x + F(norm(x))`; what is carried is handed on as it is."""
 
-    def __init__(self, d_model: int, norm: NormKind) -> None:
+    def __init__(self, d_model: int, norm: NormKind, eps: float = EPS) -> None:
         super().__init__()
-        self.norm = make_norm(norm, d_model)
+        self.norm = make_norm(norm, d_model, eps)
 
     def read(self, state: Carried) -> tuple[Float[Tensor, "*tokens d_model"], Carried]:
         """The normalised stream; the whole state is the skip."""

@@ -2,6 +2,10 @@
 
 The state is a tuple of the sources that the next sublayer reads, the embedding first, each `[..., d_model]`. Where
 nobody sees the states a stack's first connection turns it into a `History`, whose reads and gradients are a kernel's.
+
+A mixture of m sources by equal weights is their sum over m, which the norm after it takes away all but its eps: beside
+the mean square of a mixture it would weigh m^2 times what it does beside that of the sum. So it is divided by m^2, and
+the start is that of Pre-LN whatever the size of the stream.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from torch import Tensor, nn
 from addnorm.kernels.depth_attention import depth_attention
 from addnorm.kernels.depth_history import History, Norm, begin
 from addnorm.kernels.depth_history_call import LAYER, RMS
-from addnorm.layers.norm import LayerNorm, NormKind, RMSNorm, make_norm
+from addnorm.layers.norm import EPS, LayerNorm, NormKind, RMSNorm, make_norm
 from addnorm.layers.watched import is_watched
 from addnorm.residual import Connection, Exit
 
@@ -36,14 +40,14 @@ class HistoryConnection(Connection):
         d_model: the width.
         norm: what normalises the mixture.
         eps: of the keys' RMSNorm.
-        reads_one: whether the embedding is all there is to read; then there is nothing to weigh, and no query.
+        reads: how many sources there are to read; of the embedding alone there is nothing to weigh, and no query.
         appends: whether the output becomes a new source.
     """
 
-    def __init__(self, d_model: int, norm: NormKind, eps: float, *, reads_one: bool, appends: bool) -> None:
+    def __init__(self, d_model: int, norm: NormKind, eps: float, *, reads: int, appends: bool) -> None:
         super().__init__()
-        self.norm = make_norm(norm, d_model)
-        self.query = None if reads_one else nn.Parameter(torch.zeros(d_model))
+        self.norm = make_norm(norm, d_model, EPS / reads**2)
+        self.query = None if reads == 1 else nn.Parameter(torch.zeros(d_model))
         self.eps, self.appends = eps, appends
 
     @torch.no_grad()
@@ -79,7 +83,10 @@ class HistoryConnection(Connection):
 
 
 class HistoryExit(Exit):
-    """The mixture of all sources by a query of its own, then the final norm."""
+    """The mixture of all sources by a query of its own, then the final norm.
+
+    It reads any state, so how many sources there are shows only then.
+    """
 
     def __init__(self, d_model: int, norm: NormKind, eps: float) -> None:
         super().__init__(d_model, norm)
@@ -98,31 +105,47 @@ class HistoryExit(Exit):
 
     def forward(self, state: Sources | History) -> Tensor:
         """The hidden vector that a head reads."""
-        return _read(state, self.norm)[0] if isinstance(state, History) else _read_alone(state, self)
+        if isinstance(state, History):
+            return _read(state, self.norm, _count(state))[0]
+        return _read_alone(state, self, len(state))
+
+    def normed(self, x: Tensor, state: Sources) -> Tensor:
+        """The final norm of what is of the size of a mixture."""
+        return _of_the_sum(self.norm, x, len(state))
 
     def collapse(self, state: Sources) -> Tensor:
         """One vector a token, before the final norm."""
         return depth_attention(self.query, state, self.eps)
 
 
-def _read(history: History, norm: nn.Module) -> tuple[Tensor, History]:
-    """The kernel normalises too, where it knows the norm and nobody watches it."""
+def _count(history: History) -> int:
+    """How many sources the next read has."""
+    return len(history.values) + (0 if history.grows else len(history.fresh))
+
+
+def _of_the_sum(norm: nn.Module, mixture: Tensor, count: int) -> Tensor:
+    """The norm of a mixture of `count` sources, its eps as beside their sum."""
+    return norm(count * mixture) if count > 1 and isinstance(norm, LayerNorm | RMSNorm) else norm(mixture)
+
+
+def _read(history: History, norm: nn.Module, count: int = 1) -> tuple[Tensor, History]:
+    """The kernel normalises too, where it knows the norm and nobody watches it; `count` divides the norm's eps."""
     wide = getattr(norm, "weight", history.queries[0]).shape == history.queries.shape[-1:]
     if wide and not (
         norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks
     ):
         if type(norm) is LayerNorm:
-            return history.read(Norm(kind=LAYER, weight=norm.weight, bias=norm.bias, eps=norm.eps))
+            return history.read(Norm(kind=LAYER, weight=norm.weight, bias=norm.bias, eps=norm.eps / count**2))
         if type(norm) is RMSNorm:
-            return history.read(Norm(kind=RMS, weight=norm.weight, eps=norm.eps))
+            return history.read(Norm(kind=RMS, weight=norm.weight, eps=norm.eps / count**2))
     mixture, history = history.read(Norm())
-    return norm(mixture), history
+    return _of_the_sum(norm, mixture, count), history
 
 
-def _read_alone(state: Sources, reader: HistoryConnection | HistoryExit) -> Tensor:
+def _read_alone(state: Sources, reader: HistoryConnection | HistoryExit, count: int = 1) -> Tensor:
     """The same bits as from a history of the whole stack, in float32 and float64."""
     assert reader.query is not None
     history = begin(state, [reader.query], reader.eps)
     if history is None:
-        return reader.norm(depth_attention(reader.query, state, reader.eps))
-    return _read(history, reader.norm)[0]
+        return _of_the_sum(reader.norm, depth_attention(reader.query, state, reader.eps), count)
+    return _read(history, reader.norm, count)[0]

@@ -16,7 +16,7 @@ from addnorm.checks import check_at_least, check_count
 from addnorm.errors import UserError, unknown
 from addnorm.kernels.normed_projection import normed_projection
 from addnorm.kernels.streams import mix_streams, read_streams
-from addnorm.layers.norm import NormKind
+from addnorm.layers.norm import EPS, NormKind
 from addnorm.residual import Exit, Scheme
 from addnorm.schemes.pre_norm import PreNorm
 
@@ -35,8 +35,8 @@ class StreamScheme(Scheme):
 
     Args:
         streams: how many; at least 2.
-        reduce: how the streams become one vector at the exit: their "sum", their "mean", or a "head" that weighs each
-            token's streams by a sigmoid of a learned map of them.
+        reduce: how the streams become one vector at the exit: their "sum" (with n^2 times the eps in the final norm),
+            their "mean", or a "head" that weighs each token's streams by a sigmoid of a learned map of them.
     """
 
     streams: int = 4
@@ -57,11 +57,14 @@ class StreamScheme(Scheme):
         """The streams reduced to one, then the final norm."""
         if self.reduce == "head":
             return HeadExit(d_model, self.norm, self.streams)
-        return StreamExit(d_model, self.norm, self.reduce)
+        return StreamExit(d_model, self.norm, self.reduce, self.streams)
 
     def pre_norm_of_equal_streams(self) -> PreNorm | None:
         """Pre-LN, where a stack of equal streams ends in the same hidden vector as one stream."""
-        removed = self.norm in ("layer", "rms")  # the final norm removes the factor of a sum or of a head
+        removed = self.norm in (
+            "layer",
+            "rms",
+        )  # the final norm removes the factor of a sum, and that of a head to 1e-6
         return PreNorm(norm=self.norm) if self.reduce == "mean" or removed else None
 
 
@@ -78,10 +81,14 @@ class StreamEntrance(nn.Module):
 
 
 class StreamExit(Exit):
-    """The sum or the mean of the streams, then the final norm."""
+    """The sum or the mean of the streams, then the final norm.
 
-    def __init__(self, d_model: int, norm: NormKind, reduce: Reduce) -> None:
-        super().__init__(d_model, norm)
+    The norm takes the factor n of a sum of equal streams away; its eps is multiplied by n^2, so that nothing of it is
+    left.
+    """
+
+    def __init__(self, d_model: int, norm: NormKind, reduce: Reduce, streams: int) -> None:
+        super().__init__(d_model, norm, EPS * streams**2 if reduce == "sum" else EPS)
         self.reduce = reduce
 
     def collapse(self, state: Float[Tensor, "*tokens n d_model"]) -> Float[Tensor, "*tokens d_model"]:

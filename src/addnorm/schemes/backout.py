@@ -74,7 +74,7 @@ class BackoutExit(Exit):
 
     def forward(self, state: Kept) -> Tensor:
         """The hidden vector: the inner exit's norm of that."""
-        return self.inner.norm(self.collapse(state))
+        return self.inner.normed(self.collapse(state), state[0])
 
 
 @dataclass(frozen=True, kw_only=True)

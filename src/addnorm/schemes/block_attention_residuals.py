@@ -27,6 +27,7 @@ class BlockAttentionResiduals(Scheme):
     Reference: Kimi Team 2026, arXiv:2603.15031.
     Cost: 2d to 3d parameters a sublayer (norm and query); the mixture takes about 4(B + 2)d multiplications a token
     at most, and B + 1 vectors a token are kept, for B blocks.
+    Deviation: the eps of a norm that reads m sources is divided by m^2, as in the full form.
 
     Args:
         num_blocks: how many blocks the sublayers are divided into, each of `ceil(depth / num_blocks)` sublayers; the
@@ -51,13 +52,13 @@ class BlockAttentionResiduals(Scheme):
     def connection(self, d_model: int, site: Site) -> Connection:
         """A query and a norm; the first of a block opens it."""
         size = -(-site.depth // self.num_blocks)
-        opens = site.index % size == 0
-        return HistoryConnection(d_model, self.norm, self.eps, reads_one=site.index == 0, appends=opens)
+        opens, reads = site.index % size == 0, 1 - (-site.index // size)
+        return HistoryConnection(d_model, self.norm, self.eps, reads=reads, appends=opens)
 
     def exit(self, d_model: int) -> Exit:
         """The mixture of all blocks, then the final norm."""
         return HistoryExit(d_model, self.norm, self.eps)
 
     def starts_as(self) -> Scheme | None:
-        """Pre-LN, where the norm does not see the count that the sum is divided by."""
+        """Pre-LN, where a norm takes away the count that the sum is divided by."""
         return PreNorm(norm=self.norm) if self.norm in ("layer", "rms") else None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from addnorm.checks import check_at_least
 from addnorm.errors import unknown
 from addnorm.kernels.depth_attention import depth_attention
-from addnorm.layers.norm import NormKind
+from addnorm.layers.norm import EPS, NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes._carried import CarryingConnection, FirstKept, StreamExit
 from addnorm.schemes.pre_norm import PreNorm
@@ -39,11 +39,12 @@ class RoutedConnection(DeltaConnection):
         d_model: the width.
         norm: of what the sublayer reads.
         eps: of the keys' RMSNorm.
+        sources: how many there are, without the null source.
         null: whether there is a learned vector among the sources.
     """
 
-    def __init__(self, d_model: int, norm: NormKind, eps: float, *, null: bool) -> None:
-        super().__init__(d_model, norm)
+    def __init__(self, d_model: int, norm: NormKind, eps: float, *, sources: int, null: bool) -> None:
+        super().__init__(d_model, norm, EPS * (1 + 1 / (sources + null)) ** 2)
         self.eps = eps
         self.query = nn.Parameter(torch.zeros(d_model))
         self.null = nn.Parameter(torch.zeros(d_model)) if null else None
@@ -71,8 +72,8 @@ class DeltaAttentionResiduals(Scheme):
     The sources are the sublayers' outputs, not the states that they add up to, and the mixture is added to the stream
     instead of taking its place: that keeps the stream, and is what the authors later named as the reason for the gain.
     The first sublayer reads the stream alone. The queries start at zero, so that the mixture is the mean of the
-    sources, a fraction of the stream, which is their sum; a norm does not see it, and what is computed is Pre-LN. A
-    learned null source, zero at first, is one more to attend to.
+    sources, 1/m of the stream, which is their sum; a norm takes the factor 1 + 1/m away, and what is computed is
+    Pre-LN. A learned null source, zero at first, is one more to attend to.
 
     Reference: Luo et al. 2026, arXiv:2605.18855.
     Cost: 2d to 3d parameters a sublayer (norm and query; null source 1d more); the mixture takes about 4(i + 1)d
@@ -80,7 +81,7 @@ class DeltaAttentionResiduals(Scheme):
     Deviation: the keys' norm of the authors' code has a gain, which appears only multiplied with the query and is left
     out. The authors write of a start at zero, and their code draws the queries at random. There the null source stands
     alone before the first sublayer and is a bias; here it starts with the second. The form with blocks of layers is
-    left out.
+    left out. The eps of a norm is multiplied by (1 + 1/m)^2, so that the start is Pre-LN at any size of the stream.
 
     Args:
         null: "learned" adds a learned vector to the sources of each sublayer.
@@ -106,12 +107,12 @@ class DeltaAttentionResiduals(Scheme):
         """A norm and, but for the first sublayer, a query."""
         if site.index == 0:
             return DeltaConnection(d_model, self.norm)
-        return RoutedConnection(d_model, self.norm, self.eps, null=self.null == "learned")
+        return RoutedConnection(d_model, self.norm, self.eps, sources=site.index + 1, null=self.null == "learned")
 
     def exit(self, d_model: int) -> Exit:
         """The stream, then the final norm."""
         return StreamExit(d_model, self.norm)
 
     def starts_as(self) -> Scheme | None:
-        """Pre-LN, where the norm does not see the factor by which stream and mean differ from the stream."""
+        """Pre-LN, where a norm takes away the factor by which stream and mean differ from the stream."""
         return PreNorm(norm=self.norm) if self.norm in ("layer", "rms") else None
