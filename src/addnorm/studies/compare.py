@@ -25,6 +25,7 @@ from addnorm.studies.spec import CompareConfig, Run, arms, runs
 from addnorm.studies.store import RunRecord, Store
 from addnorm.tasks._task import Problem
 from addnorm.training.interruption import Interrupted
+from addnorm.training.lock import FolderLock
 
 NATS = "nats per token"
 TIMES = "times.jsonl"
@@ -56,14 +57,25 @@ def compare(
     """
     began = time.monotonic()
     check(spec)
-    store = Store.open(out, spec, resume=resume)
+    with FolderLock(out):  # two that start on a new folder would train every run twice
+        return _compared(spec, Store.open(out, spec, resume=resume), began, progress, command)
+
+
+def _compared(
+    spec: CompareConfig,
+    store: Store,
+    began: float,
+    progress: Callable[[StudyProgress], None] | None,
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Train what has not ended, and conclude."""
     jobs = [_job(run, store) for run in runs(spec) if not store.has_ended(run)]
     try:
         failures = train_all(jobs, spec.workers or cores(), progress, command)
     except Signalled as stop:
-        raise Interrupted(out, stop.signal_number) from None
+        raise Interrupted(store.folder, stop.signal_number) from None
     finally:
-        append_json_line(out / TIMES, {"wall_s": time.monotonic() - began, "runs": len(jobs)})
+        append_json_line(store.folder / TIMES, {"wall_s": time.monotonic() - began, "runs": len(jobs)})
     results = finite(conclude(spec, store, failures))
     store.write_results(results)
     return results

@@ -73,17 +73,14 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; a checkpoint is written.
     """
     run = RunFolder(folder)
-    run.check(config, resume=resume)
-    if (run.path / "result.json").exists():
-        return run.read("result.json")
-    run.lock.acquire()
-    try:
+    with run.lock:  # before anything is read: what is found must stay so
+        run.check(config, resume=resume)
+        if (run.path / "result.json").exists():
+            return run.read("result.json")
         with Watch() as watch, seeded(config.seed), flushed_denormals(), enough_memory(config):
             result = _train(config, run, watch, on_progress)
             if watch.signal_number is not None:  # it came while the last checkpoint was written
                 raise watch.interrupted(run.path)
-    finally:
-        run.lock.release()
     return result
 
 

@@ -67,8 +67,6 @@ class RunFolder:
             UserError: the folder cannot be written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.lock.acquire()
             write_json(self.path / "config.json", asdict(config))
             write_json(self.path / "environment.json", environment)
         except OSError as error:
