@@ -24,7 +24,8 @@ from addnorm.errors import UserError
 from addnorm.training.run import train
 while time.time() < float(sys.argv[2]):
     pass
-tiny = dict(d_model=8, num_heads=2, num_layers=1, context=8, batch_size=2, steps=40, evaluations=1, evaluation_tokens=64)
+tiny = dict(d_model=8, num_heads=2, num_layers=1, context=8, batch_size=2, steps=40)
+tiny |= dict(evaluations=1, evaluation_tokens=64)
 try:
     print(train(RunConfig(**tiny, signals=0, score_items=0), Path(sys.argv[1]))["status"])
 except UserError as error:

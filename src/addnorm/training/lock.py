@@ -19,9 +19,9 @@ class FolderLock:
 
     Two processes that resume the same run would write their rows and checkpoints into each other.
 
-    It is taken before anything is read: two processes that both find a new folder would both train in it. `claim` makes a
-    folder that is missing, because what does not exist cannot be locked; `release` takes it away again where nothing was
-    written, so that a mistake leaves no folder behind.
+    It is taken before anything is read: two processes that both find a new folder would both train in it. `claim`
+    makes a folder that is missing, because what does not exist cannot be locked; `release` takes it away again
+    where nothing was written, so that a mistake leaves no folder behind.
 
     Args:
         folder: need not exist.
