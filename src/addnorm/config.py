@@ -135,7 +135,7 @@ class RunConfig(Shape):
     decay: float = 0.2
     """Share of the budget over which wsd falls at its end."""
     weight_decay: float = 0.1
-    """On matrices; never on gains, biases, embeddings or a connection's parameters."""
+    """On matrices, and on those of a connection that its authors decay; never on gains, biases or embeddings."""
     connection_learning_rate: float = 1.0
     """Factor on the learning rate of the connections' own parameters (gates, scales, mixing)."""
     clip_norm: float = 1.0
@@ -215,17 +215,19 @@ class RunConfig(Shape):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerRule:
-    """Factors on what the optimizer would do to a parameter anyway.
+    """What the optimizer does to a parameter beside what it does to any other of its kind.
 
     Args:
-        learning_rate: on the learning rate.
-        eps: on what Adam adds to the root of the second moment.
-        weight_decay: on the decay of matrices; what does not decay stays so.
+        learning_rate: factor on the learning rate.
+        eps: factor on what Adam adds to the root of the second moment.
+        weight_decay: factor on the decay; what does not decay stays so.
+        decays: whether a parameter of the scheme's own decays, as matrices of sublayers do anyway.
     """
 
     learning_rate: float = 1.0
     eps: float = 1.0
     weight_decay: float = 1.0
+    decays: bool = False
 
 
 _CHOICES = {

@@ -225,7 +225,8 @@ class Scheme(ABC):
 
         Args:
             site: of a sublayer and its connection; None for all else: embedding, head, entrance, exit.
-            own: the name of a parameter within the connection; None for those that are not the connection's.
+            own: the name of a parameter of the scheme: within the connection where there is a site, else
+                "entrance.NAME" or "exit.NAME"; None for all that are not the scheme's.
         """
         return OptimizerRule()
 

@@ -98,3 +98,15 @@ def test_what_is_no_scheme_or_no_number_is_refused():
         schemes.parse("backout(inner=pre)")
     with pytest.raises(UserError, match="init"):
         Backout(init=float("nan"))
+
+
+def test_the_weight_learns_forty_times_as_fast_and_the_inner_scheme_is_still_asked():
+    scheme = Backout(inner=schemes.parse("deepseek-mhc"), learning_rate=7)
+    assert Backout().optimizer_rule(None, "exit.weight").learning_rate == 40
+    assert scheme.optimizer_rule(None, "exit.weight").learning_rate == 7
+    assert scheme.optimizer_rule(None, "exit.inner.weight").decays
+    assert not scheme.optimizer_rule(None, "exit.inner.norm.weight").decays
+    twice = Backout(inner=scheme)
+    assert twice.optimizer_rule(None, "exit.inner.weight").learning_rate == 7
+    assert twice.optimizer_rule(None, "exit.inner.inner.weight").decays
+    assert schemes.parse("gpas(inner=backout)").optimizer_rule(None, "exit.weight").learning_rate == 40

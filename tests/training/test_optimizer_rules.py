@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from addnorm import EncoderDecoder, Stack, Transformer
+from addnorm import EncoderDecoder, Stack, Transformer, schemes
 from addnorm.config import OptimizerRule, RunConfig
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes.complete_p import CompleteP
@@ -74,6 +74,59 @@ def test_each_parameter_is_treated_as_its_scheme_asks():
     assert found["stack.blocks.0.sublayer.q_proj.weight"] == (1.0, EPSILON / 2, 0.2)
     assert found["stack.blocks.6.sublayer.q_proj.weight"] == (4.0, EPSILON / 2, 0.0)
     assert found["stack.blocks.6.sublayer.q_proj.bias"] == (4.0, EPSILON / 2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "decaying"),
+    [
+        ("pre-norm", ()),
+        ("hyper-connections", ("weight",)),
+        ("frac-connections", ("weight",)),
+        ("static-hyper-connections", ()),
+        ("mhc", ("phi",)),
+        ("mhc(reduce=head)", ("phi", "exit.weight")),
+        ("mhc-lite", ("phi",)),
+        ("deepseek-mhc", ("phi", "exit.weight")),
+        ("single-pass-mhc", ("phi",)),
+        ("mudd", ("down", "up")),
+        ("dense-former", ("weights",)),
+        ("laurel", ()),
+        ("highway", ()),
+        ("altup", ()),
+        ("stochastic-depth(inner=hyper-connections)", ("weight",)),
+        ("gpas(inner=mudd)", ("down", "up")),
+        ("backout(inner=deepseek-mhc)", ("phi", "exit.inner.weight")),
+        ("by-layer(first=hyper-connections, rest=hyper-connections)", ("weight",)),
+    ],
+)
+def test_of_a_schemes_own_parameters_those_decay_that_its_authors_decay(scheme, decaying):
+    model = Transformer(schemes.parse(scheme), **SHAPE)
+    own = {id(p) for p in parameters_by_type(model).get("connection", [])}
+    decay = {name: values[2] for name, values in settings(model).items()}
+    found = {name for name, p in model.named_parameters() if id(p) in own and decay[name] == 0.1}
+    expected = {
+        name
+        for name, p in model.named_parameters()
+        if id(p) in own and "norm" not in name and name.endswith(tuple(f".{ending}" for ending in decaying))
+    }
+    assert found == expected
+    assert bool(found) == bool(decaying)
+
+
+def test_what_decays_shrinks_without_a_gradient():
+    model = Transformer(schemes.get("mudd")(), **SHAPE)
+    connection = model.stack.blocks[2].connection
+    before = [connection.inward.down.detach().clone(), connection.inward.bias.detach().clone()]
+    Optimizer(model, CONFIG).step(0.5)
+    # Decoupled decay: times 1 - learning rate * decay, the learning rate three times as large for connections.
+    torch.testing.assert_close(connection.inward.down.detach(), (1 - 0.5 * 3 * 0.1) * before[0])
+    assert torch.equal(connection.inward.bias.detach(), before[1])
+
+
+def test_the_ends_of_the_stack_are_asked_for_by_name():
+    found = settings(Transformer(schemes.get("backout")(), **SHAPE))
+    assert found["stack.exit.weight"][0] == pytest.approx(40 * 3)
+    assert found["stack.exit.inner.norm.weight"][0] == 3.0
 
 
 def test_without_a_wish_the_groups_are_those_by_type():

@@ -104,7 +104,8 @@ class Composed(Scheme):
 
     def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
         """As the site's scheme."""
-        return self.at(site).optimizer_rule(site, own)
+        decides = self.parts[0] if own and own.startswith("entrance.") else self.at(site)
+        return decides.optimizer_rule(site, own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +163,6 @@ class AroundConnections(Around):
 
     def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
         """As the inner scheme; what the outer connection adds like any parameter."""
-        if own is None or own.startswith("inner."):
+        if site is None or own is None or own.startswith("inner."):
             return super().optimizer_rule(site, own.removeprefix("inner.") if own else None)
         return OptimizerRule()

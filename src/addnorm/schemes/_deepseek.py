@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from addnorm.checks import check_count, check_finite, check_positive
+from addnorm.config import OptimizerRule
 from addnorm.kernels.sinkhorn_with_eps import sinkhorn_with_eps
 from addnorm.residual import Scheme, Site
 from addnorm.schemes._mixing import Coefficients, Form
@@ -55,6 +56,10 @@ class DeepseekScheme(StreamScheme):
     def starts_as(self) -> Scheme | None:
         """Pre-LN: the read sums to 1, every stream gets the same update, columns of `C` sum to 1, all but `hc_eps`."""
         return None if self.projection_std else self.pre_norm_of_equal_streams()
+
+    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
+        """The maps to the coefficients decay, and that of a head; biases and factors do not, as in DeepSeek-V4."""
+        return OptimizerRule(decays=own in ("coefficients.phi", "exit.weight"))
 
 
 class DeepseekCoefficients(Coefficients):

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from addnorm.checks import check_finite
+from addnorm.checks import check_finite, check_positive
+from addnorm.config import OptimizerRule
 from addnorm.residual import Connection, Exit, Scheme, Site, State
 from addnorm.schemes._around import AroundConnection, AroundConnections
 from addnorm.schemes.pre_norm import PreNorm
@@ -91,20 +92,25 @@ class Backout(AroundConnections):
     no paper, but DenseFormer's weighted average of earlier states has it as a case: Pagliardini et al. 2024,
     arXiv:2402.02622.
     Cost: one parameter in all beside the inner scheme's; one more state is kept from the middle on.
+    Deviation: nanochat's Adam has betas (0.8, 0.95) and eps 1e-10 for w; here they are those of all parameters. Its
+    learning rate of w, 0.2, is kept as it stands to that of the stream's other factors, 0.005.
 
     Args:
         inner: the scheme that is wrapped.
         init: of w; 0.2 in nanochat.
+        learning_rate: factor on the learning rate of w.
     """
 
     inner: Scheme = PreNorm(norm="rms")
     init: float = 0.2
+    learning_rate: float = 40.0
 
     diagram: ClassVar[str] = "fork box:n sublayer add"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_finite("init", self.init)
+        check_positive("learning_rate", self.learning_rate)
 
     def around(self, inner: Connection, site: Site) -> AroundConnection:
         """One of them keeps what it reads."""
@@ -122,3 +128,10 @@ class Backout(AroundConnections):
     def starts_as(self) -> Scheme | None:
         """The inner scheme when w starts at zero."""
         return self.inner if self.init == 0 else None
+
+    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
+        """A learning rate of its own for the weight."""
+        if site is None and own == "exit.weight":
+            return OptimizerRule(learning_rate=self.learning_rate)
+        # Entrance and exit hold the inner ones, which know no more of it than the connections do.
+        return super().optimizer_rule(site, own.replace(".inner.", ".", 1) if site is None and own else own)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.checks import check_count
+from addnorm.config import OptimizerRule
 from addnorm.layers.norm import NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes._carried import CarryingConnection, FirstKept, History, KeepingConnection, StreamExit
@@ -93,3 +94,7 @@ class DenseFormer(Scheme):
     def starts_as(self) -> Scheme | None:
         """Pre-LN: all weight is on the newest output."""
         return PreNorm(norm=self.norm)
+
+    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
+        """The weights decay, as in the authors' code."""
+        return OptimizerRule(decays=own is not None and own.endswith("weights"))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from addnorm.checks import check_at_least, check_count, check_positive
+from addnorm.config import OptimizerRule
 from addnorm.errors import UserError
 from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import make_norm
@@ -84,9 +85,9 @@ class FracConnections(Scheme):
         Y = I + s_a tanh(norm(H) W_Y),  A = I + s_a tanh(norm(H) W_A),  B = 1_m + s_b tanh(norm(H) W_B)
 
     The sublayer reads all m mixtures side by side, d numbers again, and part i of what it writes goes to part i of
-    the stream. `I`, `1` and both `s` (0.01) are the initial values of learned parameters, every `W` starts at zero:
-    the whole starts as Pre-LN. `norm(H)` normalises each part; it is RMSNorm under `norm=rms`, else the paper's
-    LayerNorm.
+    the stream. `I`, `1` and both `s` (0.01) are the initial values of learned parameters, every `W` starts at zero
+    and decays: the whole starts as Pre-LN. `norm(H)` normalises each part; it is RMSNorm under `norm=rms`, else the
+    paper's LayerNorm.
 
     Reference: Zhu et al. 2025, arXiv:2503.14125, equations 6 to 15.
     Cost: (d/m)(2m + 1) + m(2m + 1) + 2 parameters a sublayer beside two norms, of d and of d/m; 4md multiplications a
@@ -125,3 +126,7 @@ class FracConnections(Scheme):
     def starts_as(self) -> Scheme | None:
         """Pre-LN: every part is read, kept and written as it is."""
         return PreNorm(norm=self.norm)
+
+    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
+        """The map to the dynamic coefficients decays, as in the paper."""
+        return OptimizerRule(decays=own == "weight")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from addnorm.checks import check_positive
+from addnorm.config import OptimizerRule
 from addnorm.kernels.precision import uncast, wide
 from addnorm.kernels.streams import add_update
 from addnorm.layers.norm import make_norm
@@ -82,7 +83,7 @@ class HyperConnections(StreamScheme):
         A_m = e_{i mod n} + s_a tanh(norm(X) W_m),  A_r = I + s_a tanh(norm(X) W_r)
         B = 1_n + s_b tanh(norm(X) W_b)
 
-    `e`, `I`, `1` and both `s` (0.01) are the initial values of learned parameters, every `W` starts at zero.
+    `e`, `I`, `1` and both `s` (0.01) are the initial values of learned parameters, every `W` starts at zero and decays.
     `norm(X)` normalises each stream; it is RMSNorm under `norm=rms`, else the paper's LayerNorm.
 
     Reference: Zhu et al. 2024, arXiv:2409.19606 (ICLR 2025), equations 1 to 14.
@@ -120,3 +121,7 @@ class HyperConnections(StreamScheme):
     def starts_as(self) -> Scheme | None:
         """Pre-LN: each sublayer reads one stream, and all streams are equal."""
         return self.pre_norm_of_equal_streams() if self.output_factor == 1 else None
+
+    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
+        """The map to the dynamic coefficients decays, as in the paper."""
+        return OptimizerRule(decays=own == "weight")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.checks import check_at_least, check_count, check_finite, check_positive
+from addnorm.config import OptimizerRule
 from addnorm.kernels import mhc_site
 from addnorm.kernels.gpu import choice
 from addnorm.kernels.mhc import Numbers, mhc_read
@@ -158,3 +159,7 @@ class MHC(StreamScheme):
     def starts_as(self) -> Scheme | None:
         """Pre-LN: the read sums to 1, every stream gets the same update, rows of `H_res` sum to 1."""
         return None if self.projection_std else self.pre_norm_of_equal_streams()
+
+    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
+        """The maps to the coefficients decay, and that of a head."""
+        return OptimizerRule(decays=own in ("phi", "exit.weight"))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from addnorm.checks import check_positive
+from addnorm.config import OptimizerRule
 from addnorm.errors import UserError
 from addnorm.kernels.precision import uncast, wide
 from addnorm.residual import Connection, Site
@@ -93,3 +94,7 @@ class MHCLite(StreamScheme):
     def connection(self, d_model: int, site: Site) -> Connection:
         """The norm, the projection of all streams and its biases."""
         return MixingConnection(d_model, self.norm, PermutationCoefficients(d_model, self, site.index % self.streams))
+
+    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
+        """The map to the coefficients decays, as in the authors' code."""
+        return OptimizerRule(decays=own == "coefficients.phi")

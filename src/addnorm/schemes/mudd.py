@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm.checks import check_at_least, check_count
+from addnorm.config import OptimizerRule
 from addnorm.kernels.normed_projection import normed_projection
 from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import NormKind, make_norm
@@ -157,3 +158,7 @@ class Mudd(Scheme):
     def starts_as(self) -> Scheme | None:
         """Pre-LN: all weight is on the newest output."""
         return PreNorm(norm=self.norm)
+
+    def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
+        """The matrices decay, as in the authors' code."""
+        return OptimizerRule(decays=own is not None and own.endswith((".down", ".up")))

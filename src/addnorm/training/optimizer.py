@@ -58,6 +58,9 @@ def rules_of_schemes(model: nn.Module) -> dict[nn.Parameter, OptimizerRule]:
             rules |= dict.fromkeys(block.sublayer.parameters(), stack.scheme.optimizer_rule(site))
             for name, parameter in block.connection.named_parameters():
                 rules[parameter] = stack.scheme.optimizer_rule(site, name)
+        for end, module in (("entrance", stack.entrance), ("exit", stack.exit)):
+            for name, parameter in module.named_parameters():
+                rules[parameter] = stack.scheme.optimizer_rule(None, f"{end}.{name}")
     return rules
 
 
@@ -131,8 +134,8 @@ class FlatBuffer:
 class Optimizer:
     """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) over the groups of `parameters_by_rule`.
 
-    Only matrices decay. A connection's learning rate has the factor `connection_learning_rate`, beside what its scheme
-    asks for.
+    Matrices decay, and what a scheme asks it for among its own parameters. A connection's learning rate has the factor
+    `connection_learning_rate`, beside what its scheme asks for.
 
     Args:
         model: its parameters are moved into buffers, in place.
@@ -144,7 +147,8 @@ class Optimizer:
         self.buffers = {}
         for name, (rule, parameters) in parameters_by_rule(model).items():
             kind = name.partition("-")[0]
-            decay = config.weight_decay * rule.weight_decay if kind == "matrix" else 0.0
+            decays = kind == "matrix" or (kind == "connection" and rule.decays)
+            decay = config.weight_decay * rule.weight_decay if decays else 0.0
             if kind == "connection":
                 rule = replace(rule, learning_rate=rule.learning_rate * config.connection_learning_rate)
             self.buffers[name] = FlatBuffer(parameters, decay, rule)
