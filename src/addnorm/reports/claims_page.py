@@ -92,6 +92,8 @@ def _claim(item: dict[str, Any]) -> str:
         ("Reference", links(item["reference"])),
         ("Again", f"<code>addnorm reproduce {name}</code>, {numbers.seconds(item['wall_s'])} here"),
     ]
+    for text, one in item.get("elsewhere", {}).items():  # older files have none
+        facts.append((f"At {escape(text)}", f"{_mark(one['verdict'])}. {escape(one['sentence'])}"))
     listed = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in facts)
     return (
         f'<section class="claim" id="{name}" aria-labelledby="{name}-heading">'

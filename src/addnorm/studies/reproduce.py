@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from addnorm import __version__
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.studies.claims import get, name_of, names
-from addnorm.studies.claims._claim import Claim, Finding, Measured, OnProgress
+from addnorm.studies.claims._claim import Claim, Finding, Line, Measured, OnProgress
 
 FILE = "claims.json"
 
@@ -117,13 +117,19 @@ def _found(finding: Finding) -> dict[str, Any]:
         "quantity": finding.quantity,
         "figure": finding.figure.as_dict(),
         "sentence": finding.sentence,
+        "elsewhere": {text: _found(other) for text, other in finding.elsewhere.items()},
     }
 
 
 def _plot(claim: Claim, measured: Measured) -> dict[str, Any]:
-    """Every measured value, by line, place and seed."""
-    lines = [
+    """Every measured value, by line, place and seed; those that the figure has, and the others."""
+    shown = claim.shown(measured)
+    others = [line for name, line in measured.items() if name not in shown]
+    return {"axes": asdict(claim.axes), "lines": _plain(shown.values()), "other_lines": _plain(others)}
+
+
+def _plain(lines: Iterable[Line]) -> list[dict[str, Any]]:
+    return [
         {"label": line.label, "x": sorted(line.points), "y": [list(line.points[x]) for x in sorted(line.points)]}
-        for line in measured.values()
+        for line in lines
     ]
-    return {"axes": asdict(claim.axes), "lines": lines}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from addnorm.errors import UserError
+from addnorm.studies.claims._toy import toy
+from addnorm.studies.claims.branch_gradients_shrink_as_one_over_depth import BranchGradientsShrinkAsOneOverDepth
 from addnorm.studies.claims.generalisations_start_as_pre_norm import GeneralisationsStartAsPreNorm
 from addnorm.studies.claims.keel_skip_path_gain import KeelSkipPathGain
 from addnorm.studies.claims.pre_norm_last_layer_gradient import PreNormLastLayerGradient
@@ -12,6 +17,38 @@ from studies.claims.made_up import line
 
 def verdict(claim):
     return claim.judge(claim.measure(lambda share: None)).verdict
+
+
+@pytest.mark.parametrize(("start", "expected"), [("unit", "reproduced"), ("xavier", "not reproduced")])
+def test_branch_gradients_shrink_as_one_over_the_depth_from_a_stream_of_unit_size_alone(start, expected):
+    assert verdict(BranchGradientsShrinkAsOneOverDepth(depths=(4, 16), seeds=2, starts=(start,))) == expected
+
+
+def test_the_first_start_is_judged_and_the_others_are_said():
+    claim = BranchGradientsShrinkAsOneOverDepth(starts=("unit", "normal"))
+    falling, flat = line(lambda x: 1 / x, claim.depths), line(lambda x: 1.0, claim.depths)
+    names = ("keel", "complete-p", "pre-norm")
+    measured = dict.fromkeys(names, falling) | {f"{name} at normal": flat for name in names}
+    finding = claim.judge(measured)
+    assert finding.verdict == "reproduced"
+    (other,) = finding.elsewhere.values()
+    assert other.verdict == "not reproduced"
+    assert "This is at an embedding of RMS 1; at init=" in finding.sentence
+    assert finding.sentence.endswith("not reproduced (0 ± 0).")
+    assert set(claim.shown(measured)) == set(names)
+    assert claim.judge({name: one for name, one in measured.items() if " at " not in name}).elsewhere == {}
+
+
+@pytest.mark.parametrize(("start", "size"), [("unit", 1.0), ("xavier", 0.125), ("normal", 0.02)])
+def test_a_start_is_the_size_of_the_embedding_it_says(start, size):
+    model = toy("pre-norm", 1, 0, start)
+    # 64 x 64 draws: their RMS has a relative standard deviation of 0.011; scaled ones are exact.
+    assert model.embedding.tokens.weight.square().mean().sqrt().item() == pytest.approx(size, rel=0.04)
+
+
+def test_an_unknown_start_is_refused():
+    with pytest.raises(UserError, match="start 'ones' is unknown"):
+        PreNormLastLayerGradient(starts=("ones",))
 
 
 def test_the_last_gradient_shrinks_in_pre_norm_alone():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from addnorm.checks import check_at_least
@@ -79,6 +79,8 @@ class Finding:
     """The number that decides, with its spread over seeds."""
     sentence: str
     """The result with its figures, for a reader who sees nothing else."""
+    elsewhere: Mapping[str, Finding] = field(default_factory=dict)
+    """The findings of the same experiment under other circumstances, by these in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,10 @@ class Claim(ABC):
     @abstractmethod
     def measure(self, progress: OnProgress) -> Measured:
         """Run the experiment."""
+
+    def shown(self, measured: Measured) -> Measured:
+        """The lines that the claim's figure has; all by default."""
+        return measured
 
     @abstractmethod
     def judge(self, measured: Measured) -> Finding:

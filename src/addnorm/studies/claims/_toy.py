@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from addnorm import schemes
-from addnorm.layers.initialise import generator_for
+from addnorm.layers.initialise import InitRule, generator_for
 from addnorm.models.decoder import Transformer
 from addnorm.probes.signal import SignalFlow
 
@@ -19,10 +20,33 @@ if TYPE_CHECKING:
 VOCABULARY = 64
 
 
-def toy(scheme: str, num_layers: int, seed: int, **shape: Any) -> Transformer:
+class Beginning(NamedTuple):
+    """Initial weights, and the RMS of the embedding: None leaves what the rule draws."""
+
+    init: InitRule
+    rms: float | None
+    text: str
+
+
+Start = Literal["unit", "xavier", "normal"]
+STARTS: Mapping[Start, Beginning] = {
+    "unit": Beginning("xavier", 1.0, "an embedding of RMS 1"),
+    "xavier": Beginning("xavier", None, "the models' own embedding (RMS 1/sqrt(d))"),
+    "normal": Beginning("normal", None, 'init="normal" (all weights and the embedding N(0, 0.02^2))'),
+}
+"""Theories start from a stream of unit variance; models' embeddings have a twentieth of that and less."""
+
+
+def toy(scheme: str, num_layers: int, seed: int, start: Start, **shape: Any) -> Transformer:
     """A fresh decoder, by default of width 64 with 4 heads and a head of its own."""
     wanted: dict[str, Any] = {"vocab_size": VOCABULARY, "d_model": 64, "num_heads": 4, "tie_embeddings": False} | shape
-    return Transformer(schemes.parse(scheme), seed=seed, num_layers=num_layers, **wanted)
+    beginning = STARTS[start]
+    model = Transformer(schemes.parse(scheme), seed=seed, num_layers=num_layers, init=beginning.init, **wanted)
+    if beginning.rms is not None:
+        with torch.no_grad():
+            table = model.embedding.tokens.weight
+            table.mul_(beginning.rms / table.square().mean().sqrt())
+    return model
 
 
 def random_tokens(seed: int, batch: int = 8, tokens: int = 32) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:

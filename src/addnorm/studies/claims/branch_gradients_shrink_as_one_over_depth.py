@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import signal_flow, toy
+from addnorm.studies.claims._toy import Start, signal_flow, toy
 from addnorm.studies.claims._trend import power
 
 EXPECTED = -1.0
@@ -16,7 +17,7 @@ WITHIN = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class BranchGradientsShrinkAsOneOverDepth(Claim):
+class BranchGradientsShrinkAsOneOverDepth(FreshClaim):
     """The mean over sublayers of `||dL/dW||` before training, by depth; its exponent.
 
     Args:
@@ -37,16 +38,16 @@ class BranchGradientsShrinkAsOneOverDepth(Claim):
     criterion: ClassVar[str] = f"both exponents of the depth lie within {WITHIN} of {EXPECTED}"
     axes: ClassVar[Axes] = Axes(x="layers", y="mean gradient norm of a sublayer", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The mean gradient by depth; Pre-LN beside."""
 
         def gradient(name: str, depth: float, seed: int) -> float:
-            return fmean(signal_flow(toy(name, int(depth), seed), seed)["weight_grad_norm"])
+            return fmean(signal_flow(toy(name, int(depth), seed, start), seed)["weight_grad_norm"])
 
         labels = {"keel": "KEEL", "complete-p": "CompleteP", "pre-norm": "Pre-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, gradient)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """Both exponents."""
         keel, complete = power(measured["keel"]), power(measured["complete-p"])
         holds = all(abs(found.mean - EXPECTED) <= WITHIN for found in (keel, complete))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import first_over_last_gradient, toy
+from addnorm.studies.claims._toy import Start, first_over_last_gradient, toy
 
 LOW, HIGH = 0.5, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepNormGradientsAreEven(Claim):
+class DeepNormGradientsAreEven(FreshClaim):
     """`||dL/dW_2||` of the first feed-forward over that of the last, before training.
 
     Args:
@@ -34,16 +35,16 @@ class DeepNormGradientsAreEven(Claim):
     criterion: ClassVar[str] = f"at every depth the mean ratio lies between {LOW} and {HIGH}"
     axes: ClassVar[Axes] = Axes(x="layers", y="gradient of the first layer over the last", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The ratio by depth; Post-LN beside."""
 
         def ratio(name: str, depth: float, seed: int) -> float:
-            return first_over_last_gradient(toy(name, int(depth), seed), seed)
+            return first_over_last_gradient(toy(name, int(depth), seed, start), seed)
 
         labels = {"deep-norm": "DeepNorm", "post-norm": "Post-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, ratio)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """The ratio at every depth."""
         line = measured["deep-norm"]
         means = [line.at(depth).mean for depth in sorted(line.points)]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 
 from addnorm.probes.signal import rms
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import loss_of, random_tokens, toy
+from addnorm.studies.claims._toy import Start, loss_of, random_tokens, toy
 from addnorm.studies.claims._trend import power
 
 BOUNDED = 0.15
@@ -18,7 +20,7 @@ APART = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepNormUpdateIsBounded(Claim):
+class DeepNormUpdateIsBounded(FreshClaim):
     """`rms(f(x; W - rate dL/dW) - f(x; W))` of the logits, W the weights of all sublayers, before training.
 
     Args:
@@ -46,12 +48,12 @@ class DeepNormUpdateIsBounded(Claim):
     )
     axes: ClassVar[Axes] = Axes(x="layers", y="RMS change of the logits in one step", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The change by depth under both schemes."""
         labels = {"deep-norm": "DeepNorm", "post-norm": "Post-LN"}
-        return lines_over(labels, self.depths, self.seeds, progress, self._change)
+        return lines_over(labels, self.depths, self.seeds, progress, partial(self._change, start))
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """Both exponents."""
         deep, post = power(measured["deep-norm"]), power(measured["post-norm"])
         holds = deep.mean <= BOUNDED and post.mean >= deep.mean + APART
@@ -64,8 +66,8 @@ class DeepNormUpdateIsBounded(Claim):
             f"{said(measured['post-norm'].last)}.",
         )
 
-    def _change(self, name: str, depth: float, seed: int) -> float:
-        model = toy(name, int(depth), seed)
+    def _change(self, start: Start, name: str, depth: float, seed: int) -> float:
+        model = toy(name, int(depth), seed, start)
         inputs, labels = random_tokens(seed)
         loss_of(model, inputs, labels).backward()
         with torch.no_grad():

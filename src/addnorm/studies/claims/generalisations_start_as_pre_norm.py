@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over, values_of
-from addnorm.studies.claims._toy import loss_of, output_weight, random_tokens, toy
+from addnorm.studies.claims._toy import Start, loss_of, output_weight, random_tokens, toy
 
-EQUAL = 1e-10
-"""Relative, in float64 with the norms' eps at 1e-30: rounding alone leaves 1e-15 to 1e-14 after 24 sublayers."""
-NO_EPS = 1e-30
-"""With the usual 1e-5 Attention Residuals differ by 1e-3: a norm's eps weighs more where it gets a mean, not a sum."""
+EQUAL = 1e-8
+"""Relative, in float64: coefficients that were drawn in float32 sum to one up to 1e-8, and a norm's eps sees it."""
 CONTROL = "mhc-lite"
 NEARLY = "identity-hc"
 """Starts near Pre-LN and nobody says that it starts there: its projections must not be zero."""
@@ -24,13 +24,14 @@ CANDIDATES = (
     "mhc",
     "attention-residuals",
     "block-attention-residuals",
+    "delta-attention-residuals",
     "dense-former",
     "gpas",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneralisationsStartAsPreNorm(Claim):
+class GeneralisationsStartAsPreNorm(FreshClaim):
     """`max |logits - logits_pre| / max |logits_pre|` and the same of every sublayer's output gradient.
 
     Args:
@@ -54,7 +55,7 @@ class GeneralisationsStartAsPreNorm(Claim):
     )
     experiment: ClassVar[str] = (
         "Decoders of width 64 with 2, 6 and 12 layers: each scheme beside Pre-LN from the same sublayers, on random "
-        "tokens; logits and gradients of all output weights, in float64 and with the norms' eps at 1e-30"
+        "tokens; logits and gradients of all output weights, in float64 and with the norms' own eps of 1e-5"
     )
     criterion: ClassVar[str] = (
         f"no logit and no gradient differs by more than {EQUAL:g} of the largest, and those of {CONTROL}, which starts "
@@ -62,12 +63,12 @@ class GeneralisationsStartAsPreNorm(Claim):
     )
     axes: ClassVar[Axes] = Axes(x="layers", y="largest relative difference from Pre-LN", log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The larger of the two differences, by scheme and depth."""
         labels = {name: name for name in (*self.candidates, NEARLY, CONTROL)}
-        return lines_over(labels, self.depths, self.seeds, progress, _difference)
+        return lines_over(labels, self.depths, self.seeds, progress, partial(_difference, start))
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """The worst scheme at its worst depth, and the control at its best."""
         worst = {name: max(values_of(line)) for name, line in measured.items() if name not in (NEARLY, CONTROL)}
         last = max(worst, key=lambda name: worst[name])
@@ -84,18 +85,15 @@ class GeneralisationsStartAsPreNorm(Claim):
         )
 
 
-def _difference(name: str, depth: float, seed: int) -> float:
+def _difference(start: Start, name: str, depth: float, seed: int) -> float:
     """The larger of the relative differences in value and in gradient."""
-    ours, theirs = (_logits_and_gradients(scheme, int(depth), seed) for scheme in (name, "pre-norm"))
+    ours, theirs = (_logits_and_gradients(scheme, int(depth), seed, start) for scheme in (name, "pre-norm"))
     pairs = zip(ours, theirs, strict=True)
     return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
 
 
-def _logits_and_gradients(name: str, depth: int, seed: int) -> list[torch.Tensor]:
-    model = toy(name, depth, seed).double()
-    for module in model.modules():
-        if isinstance(getattr(module, "eps", None), float):
-            setattr(module, "eps", NO_EPS)  # noqa: B010
+def _logits_and_gradients(name: str, depth: int, seed: int, start: Start) -> list[torch.Tensor]:
+    model = toy(name, depth, seed, start).double()
     inputs, labels = random_tokens(seed)
     loss_of(model, inputs, labels).backward()
     weights = [output_weight(model, sublayer) for sublayer in range(len(model.stack.blocks))]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import stream_rms, toy
+from addnorm.studies.claims._toy import Start, stream_rms, toy
 from addnorm.studies.claims._trend import ratio_of_ends
 
 BOUNDED = 1.25
@@ -15,7 +16,7 @@ GROWS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpt2InitBoundsTheStream(Claim):
+class Gpt2InitBoundsTheStream(FreshClaim):
     """`sqrt(mean(x^2))` of the stream at the exit before training, by depth.
 
     Args:
@@ -39,16 +40,16 @@ class Gpt2InitBoundsTheStream(Claim):
     )
     axes: ClassVar[Axes] = Axes(x="layers", y="RMS of the stream at the exit", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The RMS at the exit with and without the factor."""
 
         def size(name: str, depth: float, seed: int) -> float:
-            return stream_rms(toy(name, int(depth), seed), seed)[-1]
+            return stream_rms(toy(name, int(depth), seed, start), seed)[-1]
 
         labels = {"gpt2-init": "GPT-2 init", "pre-norm": "Pre-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, size)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """By how much each grows."""
         scaled, plain = ratio_of_ends(measured["gpt2-init"]), ratio_of_ends(measured["pre-norm"])
         low, high = min(self.depths), max(self.depths)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import stream_rms, toy
+from addnorm.studies.claims._toy import Start, stream_rms, toy
 from addnorm.studies.claims._trend import power
 
 SLOWER = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerNormScalingSlowsStreamGrowth(Claim):
+class LayerNormScalingSlowsStreamGrowth(FreshClaim):
     """`mean(x^2)` of the stream at the exit before training, by depth: LNS beside Pre-LN.
 
     Args:
@@ -38,16 +39,16 @@ class LayerNormScalingSlowsStreamGrowth(Claim):
     criterion: ClassVar[str] = f"LNS's exponent of the depth is at most {SLOWER} of Pre-LN's, and that is positive"
     axes: ClassVar[Axes] = Axes(x="layers", y="variance of the stream at the exit", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The variance at the exit under both schemes."""
 
         def variance(name: str, depth: float, seed: int) -> float:
-            return stream_rms(toy(name, int(depth), seed), seed)[-1] ** 2
+            return stream_rms(toy(name, int(depth), seed, start), seed)[-1] ** 2
 
         labels = {"layer-norm-scaling": "LNS", "pre-norm": "Pre-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, variance)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """Both exponents of the depth."""
         scaled, pre = power(measured["layer-norm-scaling"]), power(measured["pre-norm"])
         holds = pre.mean > 0 and scaled.mean <= SLOWER * pre.mean

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import signal_flow, toy
+from addnorm.studies.claims._toy import Start, signal_flow, toy
 
 TINY = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerScaleStartsNearTheIdentity(Claim):
+class LayerScaleStartsNearTheIdentity(FreshClaim):
     """`max_i ||dL/dW_i||` over the sublayers before training, by depth: LayerScale beside Pre-LN.
 
     Args:
@@ -36,16 +37,16 @@ class LayerScaleStartsNearTheIdentity(Claim):
     )
     axes: ClassVar[Axes] = Axes(x="layers", y="largest branch gradient", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The largest branch gradient by depth."""
 
         def gradient(name: str, depth: float, seed: int) -> float:
-            return max(signal_flow(toy(name, int(depth), seed), seed)["weight_grad_norm"])
+            return max(signal_flow(toy(name, int(depth), seed, start), seed)["weight_grad_norm"])
 
         labels = {"layer-scale": "LayerScale", "pre-norm": "Pre-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, gradient)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """Both gradients at the largest depth."""
         scaled, pre = measured["layer-scale"].last, measured["pre-norm"].last
         return Finding(

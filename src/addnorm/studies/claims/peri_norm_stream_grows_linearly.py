@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import stream_rms, toy
+from addnorm.studies.claims._toy import Start, stream_rms, toy
 from addnorm.studies.claims._trend import power
 
 WITHIN = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeriNormStreamGrowsLinearly(Claim):
+class PeriNormStreamGrowsLinearly(FreshClaim):
     """`mean(x^2)` of the stream at the exit before training, by depth; its exponent of the depth.
 
     Args:
@@ -37,15 +38,15 @@ class PeriNormStreamGrowsLinearly(Claim):
     criterion: ClassVar[str] = f"the exponent of the depth in Peri-LN's variance lies within {WITHIN} of 1"
     axes: ClassVar[Axes] = Axes(x="layers", y="variance of the stream at the exit", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The variance at the exit under both schemes."""
 
         def variance(name: str, depth: float, seed: int) -> float:
-            return stream_rms(toy(name, int(depth), seed), seed)[-1] ** 2
+            return stream_rms(toy(name, int(depth), seed, start), seed)[-1] ** 2
 
         return lines_over({"peri-norm": "Peri-LN", "pre-norm": "Pre-LN"}, self.depths, self.seeds, progress, variance)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """The exponent of the depth."""
         peri = power(measured["peri-norm"])
         deepest = max(measured["peri-norm"].points)

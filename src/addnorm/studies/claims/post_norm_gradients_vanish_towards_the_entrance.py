@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import first_over_last_gradient, toy
+from addnorm.studies.claims._toy import Start, first_over_last_gradient, toy
 
 VANISHES = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostNormGradientsVanishTowardsTheEntrance(Claim):
+class PostNormGradientsVanishTowardsTheEntrance(FreshClaim):
     """`||dL/dW_2||` of the first feed-forward over that of the last, before training.
 
     Args:
@@ -39,15 +40,15 @@ class PostNormGradientsVanishTowardsTheEntrance(Claim):
     )
     axes: ClassVar[Axes] = Axes(x="layers", y="gradient of the first layer over the last", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The ratio by depth under both schemes."""
 
         def ratio(name: str, depth: float, seed: int) -> float:
-            return first_over_last_gradient(toy(name, int(depth), seed), seed)
+            return first_over_last_gradient(toy(name, int(depth), seed, start), seed)
 
         return lines_over({"post-norm": "Post-LN", "b2t": "B2T"}, self.depths, self.seeds, progress, ratio)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """Both ratios at the largest depth."""
         post, b2t = measured["post-norm"].last, measured["b2t"].last
         holds = post.mean < VANISHES and b2t.mean > post.mean

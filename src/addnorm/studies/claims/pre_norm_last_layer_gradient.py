@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import output_weight, signal_flow, toy
+from addnorm.studies.claims._toy import Start, output_weight, signal_flow, toy
 from addnorm.studies.claims._trend import power
 
 EXPECTED = -0.5
@@ -16,7 +17,7 @@ SHRINKS = -0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreNormLastLayerGradient(Claim):
+class PreNormLastLayerGradient(FreshClaim):
     """`|| dL / dW_2 ||_F` of the last feed-forward before training: `O(sqrt(1 / L))` in Pre-LN, `O(1)` in Post-LN.
 
     Args:
@@ -43,11 +44,11 @@ class PreNormLastLayerGradient(Claim):
     )
     axes: ClassVar[Axes] = Axes(x="layers", y="gradient norm of the last output weights", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The gradient norm by depth under both schemes."""
 
         def gradient(scheme: str, depth: float, seed: int) -> float:
-            model = toy(scheme, int(depth), seed, d_model=self.d_model)
+            model = toy(scheme, int(depth), seed, start, d_model=self.d_model)
             signal_flow(model, seed)
             weight = output_weight(model, -1)
             assert weight.grad is not None
@@ -56,7 +57,7 @@ class PreNormLastLayerGradient(Claim):
         labels = {"pre-norm": "Pre-LN", "post-norm": "Post-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, gradient)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """Both exponents of the depth."""
         pre, post = power(measured["pre-norm"]), power(measured["post-norm"])
         holds = abs(pre.mean - EXPECTED) <= WITHIN and post.mean >= SHRINKS

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from addnorm.models.decoder import Transformer
 from addnorm.probes.signal import rms
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import random_tokens, toy
+from addnorm.studies.claims._toy import Start, random_tokens, toy
 from addnorm.studies.claims._trend import power, ratio_of_ends
 
 GROWS = 0.5
@@ -20,7 +21,7 @@ BOUNDED = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResPostNormNeedsQKNorm(Claim):
+class ResPostNormNeedsQKNorm(FreshClaim):
     """`rms(q k^T / sqrt(d_head))` in the last attention before training, by depth.
 
     Args:
@@ -46,16 +47,16 @@ class ResPostNormNeedsQKNorm(Claim):
     )
     axes: ClassVar[Axes] = Axes(x="layers", y="RMS of the last attention's scores", log_x=True, log_y=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The scores by depth, with and without QK-norm."""
 
         def scores(qk_norm: str, depth: float, seed: int) -> float:
-            return _scores(toy("res-post-norm", int(depth), seed, qk_norm=qk_norm), seed)
+            return _scores(toy("res-post-norm", int(depth), seed, start, qk_norm=qk_norm), seed)
 
         labels = {"none": "without QK-norm", "rms": "with QK-norm"}
         return lines_over(labels, self.depths, self.seeds, progress, scores)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """How both grow."""
         free, normed = power(measured["none"]), ratio_of_ends(measured["rms"])
         return Finding(

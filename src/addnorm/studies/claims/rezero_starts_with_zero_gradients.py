@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over, values_of
-from addnorm.studies.claims._toy import signal_flow, toy
+from addnorm.studies.claims._toy import Start, signal_flow, toy
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReZeroStartsWithZeroGradients(Claim):
+class ReZeroStartsWithZeroGradients(FreshClaim):
     """`max_i || dL / dW_i ||` over the branches, and `min_i |dL / d a_i|` over the gates, before training.
 
     Args:
@@ -32,11 +33,11 @@ class ReZeroStartsWithZeroGradients(Claim):
     criterion: ClassVar[str] = "the largest branch gradient is exactly 0 and the smallest gate gradient is not"
     axes: ClassVar[Axes] = Axes(x="layers", y="gradient norm", log_x=True)
 
-    def measure(self, progress: OnProgress) -> Measured:
+    def measure_at(self, start: Start, progress: OnProgress) -> Measured:
         """The largest gradient of a branch and the smallest of a gate, by depth."""
 
         def gradient(name: str, depth: float, seed: int) -> float:
-            model = toy("rezero", int(depth), seed)
+            model = toy("rezero", int(depth), seed, start)
             flow = signal_flow(model, seed)
             if name == "branches":
                 return max(flow["weight_grad_norm"])
@@ -46,7 +47,7 @@ class ReZeroStartsWithZeroGradients(Claim):
         labels = {"branches": "largest of the branches", "gates": "smallest of the gates"}
         return lines_over(labels, self.depths, self.seeds, progress, gradient)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Finding:
         """Exactly zero, and not zero."""
         branch = max(values_of(measured["branches"]))
         gate = min(values_of(measured["gates"]))
