@@ -86,6 +86,7 @@ def _claim(item: dict[str, Any]) -> str:
     facts = [
         ("Paper’s figure", escape(item["number"])),
         ("Experiment", escape(item["experiment"])),
+        ("Embedding", escape(item.get("embedding", "not stated"))),
         ("Counts as reproduced if", escape(item["criterion"])),
         ("Measured", f"{escape(item['quantity'])}: {escape(_figure(item))}"),
         ("Schemes", escape(", ".join(item["about"]))),

@@ -79,7 +79,7 @@ def outcome(claim: Claim, progress: OnProgress = lambda share: None) -> dict[str
 
 def described(claim: Claim) -> dict[str, Any]:
     """What a claim says and how it is tested, as plain data."""
-    texts = ("title", "statement", "number", "reference", "experiment", "criterion")
+    texts = ("title", "statement", "number", "reference", "experiment", "embedding", "criterion")
     return {
         "name": name_of(claim),
         **{name: getattr(claim, name) for name in texts},

@@ -23,7 +23,7 @@ def test_every_claim_has_a_small_size():
 def test_every_file_is_one_claim_with_all_its_texts(name):
     claim = claims.get(name)()
     assert claims.name_of(claim) == name
-    for text in ("title", "statement", "number", "reference", "experiment", "criterion"):
+    for text in ("title", "statement", "number", "reference", "experiment", "embedding", "criterion"):
         assert len(getattr(claim, text)) >= 4, text
     assert "arXiv:" in claim.reference
     assert claim.about and set(claim.about) <= set(schemes.names())

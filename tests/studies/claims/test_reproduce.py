@@ -31,6 +31,7 @@ class Made(Claim):
     about: ClassVar[tuple[str, ...]] = ("pre-norm",)
     reference: ClassVar[str] = "Nobody 2026, arXiv:2601.00001"
     experiment: ClassVar[str] = "None"
+    embedding: ClassVar[str] = "none"
     criterion: ClassVar[str] = "it is one"
     axes: ClassVar[Axes] = Axes(x="x", y="y", log_y=True)
 

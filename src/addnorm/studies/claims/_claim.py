@@ -104,6 +104,8 @@ class Claim(ABC):
     """Authors, year, arXiv id."""
     experiment: ClassVar[str]
     """What is run here, at what size."""
+    embedding: ClassVar[str]
+    """The size of what enters the stack, on which figures by depth depend where the entrance has no norm."""
     criterion: ClassVar[str]
     """When the claim counts as reproduced."""
     axes: ClassVar[Axes]

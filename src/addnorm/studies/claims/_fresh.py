@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from addnorm.errors import unknown
 from addnorm.studies.claims._claim import Claim, Finding, Line, Measured, OnProgress, said
@@ -19,6 +20,10 @@ class FreshClaim(Claim):
     """
 
     starts: tuple[Start, ...] = ("unit", "xavier", "normal")
+
+    embedding: ClassVar[str] = (
+        "RMS 1, which theories assume; the models' own (RMS 1/sqrt(d_model)) and init=normal (RMS 0.02) are said beside"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,6 +21,7 @@ from addnorm.studies.runner import train_all as train_in_crew
 from addnorm.training.interruption import Interrupted
 from addnorm.training.run import train
 
+EMBEDDING = "the models' own at first (RMS 1/sqrt(d_model), 0.18 at width 32), then what training makes of it"
 LEARNED = 0.1
 """Nats a token below the unigram entropy from which a model has learned something of the order of tokens."""
 

@@ -51,6 +51,7 @@ class ASkipOverOneLayerBringsNothing(Claim):
         "16 linears of width 32, a GELU after each, learn a random 3-layer teacher from 400 steps of 64 vectors, AdamW "
         "at 0.002; Pre-LN's connection after every nonlinearity (1), every sublayer (2), every block (4); and none"
     )
+    embedding: ClassVar[str] = "random vectors of RMS 1"
     criterion: ClassVar[str] = (
         "the skip around two lowers the error of the net without skips with its interval, the skip around one does not"
     )

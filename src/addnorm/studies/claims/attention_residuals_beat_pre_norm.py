@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._paired import better_by, last_difference
-from addnorm.studies.claims._training import curves, short_run, train_all
+from addnorm.studies.claims._training import EMBEDDING, curves, short_run, train_all
 
 LABELS = {"attention-residuals": "Attention Residuals", "pre-norm": "Pre-LN"}
 EFFECT = 0.029
@@ -37,6 +37,7 @@ class AttentionResidualsBeatPreNorm(Claim):
     experiment: ClassVar[str] = (
         "Decoders of 8 layers and width 32 on Shakespeare's bytes, 300 steps of 256 tokens, AdamW at 0.004"
     )
+    embedding: ClassVar[str] = EMBEDDING
     criterion: ClassVar[str] = (
         f"the paired difference lies below zero with its interval; one that holds both zero and the paper's -{EFFECT} "
         "cannot tell"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.studies.claims._claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
-from addnorm.studies.claims._training import short_run, train_all
+from addnorm.studies.claims._training import EMBEDDING, short_run, train_all
 from addnorm.studies.statistics import Estimate, paired_difference
 
 LABELS = {"layer": "LayerNorm", "batch": "BatchNorm"}
@@ -41,6 +41,7 @@ class BatchNormNeedsLargeBatches(Claim):
         "Pre-LN decoders of 4 layers and width 32 on Shakespeare's bytes with either norm, 150 steps of 1, 4 and 16 "
         "sequences of 16 tokens; validation uses running statistics"
     )
+    embedding: ClassVar[str] = EMBEDDING
     criterion: ClassVar[str] = (
         "BatchNorm's lag at the smallest batch is positive and exceeds that at the largest, both with their intervals"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.studies.claims._claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
-from addnorm.studies.claims._training import short_run, train_all
+from addnorm.studies.claims._training import EMBEDDING, short_run, train_all
 from addnorm.studies.statistics import Estimate, estimate
 
 NOTICEABLE = 0.02
@@ -44,6 +44,7 @@ class CompletePTransfersTheLearningRate(Claim):
         "Decoders of 2 and 16 layers and width 32 on Shakespeare's bytes, 100 steps of 256 tokens, four learning rates "
         "from 0.001 to 0.064"
     )
+    embedding: ClassVar[str] = EMBEDDING
     criterion: ClassVar[str] = (
         f"the shallow model's rate costs CompleteP less than {NOTICEABLE} nats or less than half of what it costs "
         f"Pre-LN; where it costs Pre-LN less than {NOTICEABLE} too, nothing can be told apart"

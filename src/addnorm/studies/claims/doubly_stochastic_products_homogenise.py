@@ -42,6 +42,7 @@ class DoublyStochasticProductsHomogenise(Claim):
         "64 products of up to 64 random matrices of 4 streams (Sinkhorn, 100 iterations, float64), from unbiased "
         "logits and from logits that favour the identity"
     )
+    embedding: ClassVar[str] = "none: matrices alone"
     criterion: ClassVar[str] = (
         f"the distance from the uniform mean never rises, and for unbiased logits falls below {GONE}"
     )

@@ -40,6 +40,7 @@ class KeelSkipPathGain(Claim):
     experiment: ClassVar[str] = (
         "The catalogue's own connections, 8 to 384 of them, width 512, each update independent noise of RMS 1"
     )
+    embedding: ClassVar[str] = "noise of RMS 1"
     criterion: ClassVar[str] = (
         f"at the largest depth KEEL keeps more than {KEPT} of the embedding, and Post-LN no more than noise overlaps "
         "with it by chance at 24 sublayers or more (three times the inverse root of width times tokens)"

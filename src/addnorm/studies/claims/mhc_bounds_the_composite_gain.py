@@ -45,6 +45,7 @@ class MHCBoundsTheCompositeGain(Claim):
         "Random matrices in place of learned ones: 64 products of up to 60 matrices of 4 streams; HC's are the "
         "identity plus noise of 0.2, mHC's come from logits of spread 3"
     )
+    embedding: ClassVar[str] = "none: matrices alone"
     criterion: ClassVar[str] = (
         f"over the largest number of matrices mHC's largest gain is at most {BOUNDED}, HC's above {EXPLODES}"
     )

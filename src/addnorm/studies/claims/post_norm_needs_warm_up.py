@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._paired import better_by, last_difference
-from addnorm.studies.claims._training import curves, short_run, train_all
+from addnorm.studies.claims._training import EMBEDDING, curves, short_run, train_all
 
 LABELS = {
     "post-warm": "Post-LN, warm-up",
@@ -47,6 +47,7 @@ class PostNormNeedsWarmUp(Claim):
         "Decoders of 6 layers and width 32 on Shakespeare's bytes, 200 steps of 256 tokens, AdamW at 0.008, with a "
         "quarter of the steps as warm-up and without"
     )
+    embedding: ClassVar[str] = EMBEDDING
     criterion: ClassVar[str] = (
         f"warm-up lowers Post-LN's loss, with an interval below zero, and by more than Pre-LN's; an interval that "
         f"holds both zero and {EFFECT} nats cannot tell"

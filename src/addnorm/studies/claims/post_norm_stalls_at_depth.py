@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._training import LEARNED, curves, entropy_line, short_run, train_all
+from addnorm.studies.claims._training import EMBEDDING, LEARNED, curves, entropy_line, short_run, train_all
 
 LABELS = {
     "post-norm": "Post-LN",
@@ -46,6 +46,7 @@ class PostNormStallsAtDepth(Claim):
         "Decoders of 24 layers and width 32 on Shakespeare's bytes, 150 steps of 256 tokens, AdamW at 0.002 without "
         "warm-up"
     )
+    embedding: ClassVar[str] = EMBEDDING
     criterion: ClassVar[str] = (
         f"Post-LN ends no more than {LEARNED} nats below the unigram entropy in every seed, the four others lower; if "
         "none of them gets there, the size is too small"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._training import curves, short_run, train_all
+from addnorm.studies.claims._training import EMBEDDING, curves, short_run, train_all
 from addnorm.studies.statistics import estimate
 
 LABELS = {"rezero": "ReZero", "pre-norm": "Pre-LN"}
@@ -40,6 +40,7 @@ class ReZeroStartsFaster(Claim):
         "Decoders of 12 layers and width 32 on Shakespeare's bytes, 200 steps of 256 tokens, AdamW at 0.002, warm-up "
         "of a twentieth; validation loss every 10 steps"
     )
+    embedding: ClassVar[str] = EMBEDDING
     criterion: ClassVar[str] = (
         "ReZero's steps to the loss that Pre-LN has at half of the run are fewer, with an interval below 1; one "
         "that holds both 1 and the paper's 0.64 (a speed of 1.56) cannot tell"

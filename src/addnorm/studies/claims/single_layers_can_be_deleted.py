@@ -12,7 +12,7 @@ from torch import nn
 
 from addnorm import tasks
 from addnorm.studies.claims._claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
-from addnorm.studies.claims._training import LEARNED, Trained, short_run, trained
+from addnorm.studies.claims._training import EMBEDDING, LEARNED, Trained, short_run, trained
 from addnorm.studies.statistics import estimate
 from addnorm.training.run import load_model
 
@@ -57,6 +57,7 @@ class SingleLayersCanBeDeleted(Claim):
         "Decoders of 3 layers (6 sublayers; at 4 a plain net learns nothing) and width 32 with and without skips on "
         "Shakespeare's bytes, 500 steps of 256 tokens; then each sublayer alone is left out"
     )
+    embedding: ClassVar[str] = EMBEDDING
     criterion: ClassVar[str] = (
         f"the median deletion costs Pre-LN less than {LITTLE} of what it learned, and the plain net more than all; if "
         "the plain net learned nothing, it has nothing to lose"

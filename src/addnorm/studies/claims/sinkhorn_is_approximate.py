@@ -45,6 +45,7 @@ class SinkhornIsApproximate(Claim):
     experiment: ClassVar[str] = (
         "4096 matrices of 4 x 4 logits at each of six spreads: the largest distance of a column's sum from 1"
     )
+    embedding: ClassVar[str] = "none: matrices alone"
     criterion: ClassVar[str] = (
         f"at the largest spread Sinkhorn's error exceeds {APPARENT}, and the mean of permutations stays below {EXACT}"
     )

@@ -47,6 +47,7 @@ class SkipsPreventRankCollapse(Claim):
     experiment: ClassVar[str] = (
         "Six layers of 4-head attention to all tokens, width 64, Glorot weights, 32 random vectors, float64"
     )
+    embedding: ClassVar[str] = "random vectors of RMS 1"
     criterion: ClassVar[str] = (
         f"from the second to the third layer the logarithm of the residual grows more than {ORDER} times without "
         f"skips, and with skips the residual stays above {KEPT}"

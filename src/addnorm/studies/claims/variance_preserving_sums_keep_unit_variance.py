@@ -40,6 +40,7 @@ class VariancePreservingSumsKeepUnitVariance(Claim):
         "The catalogue's connections of DeepScaleLM, Beam and Muse Spark, up to 200 of them, width 256, updates of "
         "independent noise; real sublayers' updates are correlated with the stream, which this leaves out"
     )
+    embedding: ClassVar[str] = "noise of RMS 1"
     criterion: ClassVar[str] = f"all three stay within {WITHIN} of 1 at every depth"
     axes: ClassVar[Axes] = Axes(x="sublayers", y="variance of the stream", log_x=True, log_y=True)
 
