@@ -8,6 +8,7 @@ from inspect import getmembers, isfunction
 import pytest
 
 import laws
+import laws_of_derivatives
 import laws_of_form
 from addnorm import schemes
 from addnorm.residual import Scheme
@@ -83,7 +84,7 @@ SPECIFICATIONS = (
 
 LAWS = {
     name: law
-    for module in (laws, laws_of_form)
+    for module in (laws, laws_of_form, laws_of_derivatives)
     for name, law in getmembers(module, isfunction)
     if law.__module__ == module.__name__ and not name.startswith("_")
 }

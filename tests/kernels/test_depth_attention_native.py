@@ -357,3 +357,25 @@ def test_it_keeps_at_most_a_fifth_more_than_pre_norm(scheme):
         for one in (scheme, PreNorm())
     )
     assert ours <= 1.2 * base
+
+
+@pytest.mark.parametrize("kind", [NONE, LAYER, RMS])
+@pytest.mark.parametrize("writes", [FULL, BLOCKS], ids=["full", "blocks"])
+def test_the_second_derivative_of_a_stack_is_right(writes, kind):
+    given = inputs((2, 3), len(writes) + 1, torch.float64)
+
+    def results(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(in_cpp(dict(zip(given, tensors, strict=True)), writes, kind))
+
+    assert torch.autograd.gradgradcheck(results, tuple(given.values()), fast_mode=True)
+
+
+def test_the_gradient_of_a_gradient_is_the_formulas_for_a_part_of_the_graph():
+    given = inputs((2, 3), len(BLOCKS) + 1, torch.float64)
+    found = []
+    for run in (in_cpp, by_formula):
+        results = run(given, BLOCKS, LAYER)
+        (first,) = torch.autograd.grad(projected(results[2]), [given["sublayer 0"]], create_graph=True)
+        found.append(torch.autograd.grad(projected(first), [given["embedding"], given["query 2"]]))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)  # float64 in another order

@@ -145,13 +145,13 @@ def test_its_gradient_is_the_numerical_one(every):
     assert torch.autograd.gradcheck(lambda *t: chain(dict(zip(names, t, strict=True)), every), list(given.values()))
 
 
-def chain(given: dict[str, Tensor], every: int, length: int = 6) -> tuple[Tensor, ...]:
+def chain(given: dict[str, Tensor], every: int, length: int = 6, form: Form = FORM) -> tuple[Tensor, ...]:
     """Several sites, the weights and updates of two in turn."""
-    x, held = mhc_site.read(given["streams"], weights(given, "first"))
+    x, held = mhc_site.read(given["streams"], weights(given, "first", form))
     found = [x]
     for i in range(1, length):
         one, two = ("second", "first") if i % 2 else ("first", "second")
-        x, held = mhc_site.write_and_read(held, found[-1] * given[f"{two} update"], weights(given, one), every)
+        x, held = mhc_site.write_and_read(held, found[-1] * given[f"{two} update"], weights(given, one, form), every)
         found.append(x)
     return *found, mhc_site.write(held, given["second update"])
 
@@ -179,9 +179,21 @@ def test_fewer_stored_states_are_fewer_saved_bytes():
         sizes.append(sum(kept.values()))
     state = 64 * 4 * 64 * 4
     mixing = 64 * (4 * 4) * 4
-    # Five writes between six sites: 5 states are stored, 2, and 1. For each that is not, its mixing is.
-    assert sizes[0] - sizes[1] == 3 * state - 3 * mixing
-    assert sizes[1] - sizes[2] == 1 * state - 1 * mixing
+    # Five writes between six sites: 5 states are stored, 2, and 1. For each that is not, its mixing is; and where the
+    # next site keeps it, one number of 4 bytes that stands for it in the graph.
+    assert sizes[0] - sizes[1] == 3 * state - 3 * mixing - 2 * 4
+    assert sizes[1] - sizes[2] == 1 * state - 1 * mixing - 1 * 4
+
+
+@pytest.mark.parametrize("every", [1, 2, 99])
+@pytest.mark.parametrize("form", [FORM, Form(numbers=FORM.numbers)], ids=["norm inside", "norm outside"])
+def test_the_second_derivative_of_a_chain_of_sites_is_right(every, form):
+    given = inputs(SIZES[1])
+
+    def results(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return chain(dict(zip(given, tensors, strict=True)), every, form=form)
+
+    assert torch.autograd.gradgradcheck(results, tuple(given.values()), fast_mode=True)
 
 
 def test_two_writes_of_one_skip_both_send_their_gradients():

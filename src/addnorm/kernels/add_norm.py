@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import native
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once, zeros_like_gradient
 from addnorm.kernels.gpu import choice
 from addnorm.kernels.precision import wide
 from addnorm.kernels.rebuild import rebuildable
@@ -56,8 +56,7 @@ def add_norm(
     Returns:
         The sum (the stream itself without an update), and its norm in the stream's precision.
     """
-    wide_enough = all(one is None or one.shape == stream.shape[-1:] for one in (weight, bias))
-    if torch.compiler.is_compiling() or not wide_enough or not fits(stream, update):
+    if not fits(stream, update, weight, bias):
         return add_norm_reference(stream, update, weight, bias, kind)
     total, normed = _AddNorm.apply(stream, update, weight, bias, kind)
     total = stream if update is None else total
@@ -77,21 +76,21 @@ def add_norm_reference(
     return total, (normed if bias is None else normed + bias).to(total.dtype)
 
 
-def fits(stream: Tensor, update: Tensor | None) -> bool:
+def fits(stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether there is a C++ kernel for these, or on a GPU a Triton kernel."""
-    if stream.numel() == 0:
+    given = [one for one in (update, weight, bias) if one is not None]
+    if is_traced() or stream.numel() == 0 or (update is not None and update.shape != stream.shape):
+        return False
+    width = stream.shape[-1:]
+    if weight.shape != width or (bias is not None and bias.shape != width):
         return False
     if choice.takes(stream):
-        same = update is None or (update.shape == stream.shape and choice.takes(stream, update))
-        return same and stream.shape[-1] <= choice.WIDEST
-    if native.library("add_norm") is None:
+        return stream.shape[-1] <= choice.WIDEST and choice.takes(*given)
+    if not native.takes(stream) or native.library("add_norm") is None:
         return False
-    if update is None:
-        return native.takes(stream)
-    if update.shape != stream.shape:
-        return False
-    mixed = stream.dtype == torch.float32 and update.dtype == torch.bfloat16
-    return native.takes(stream) and native.takes(update) and (mixed or stream.dtype == update.dtype)
+    dtype = stream.dtype
+    mixed = update is None or update.dtype == dtype or (dtype == torch.float32 and update.dtype == torch.bfloat16)
+    return mixed and all(map(native.has_address, given))
 
 
 def _forward(
@@ -131,6 +130,21 @@ def _sizes(x: Tensor, kind: Kind) -> tuple[ctypes.c_int64, ctypes.c_int64, ctype
     return ctypes.c_int64(x.numel() // x.shape[-1]), ctypes.c_int64(x.shape[-1]), ctypes.c_int(kind.centred)
 
 
+def _graph(ctx: Any, grad_total: Tensor | None, grad: Tensor | None) -> Grads:
+    total, weight, *_ = ctx.saved_tensors
+    (update_type, bias_type), kind = ctx.types, ctx.kind
+    bias = None if bias_type is None else zeros_like_gradient(weight.to(bias_type))
+
+    def norm(total: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return add_norm_reference(total, None, weight, bias, kind)[1]
+
+    found, of_weight, of_bias = gradients(norm, [total, weight, bias], [grad])
+    parts = [one for one in (found, grad_total) if one is not None]
+    of_sum = sum(parts[1:], parts[0]) if parts else None
+    of_stream = of_sum if update_type is None else _scaled(of_sum, kind)
+    return of_stream, _as(of_sum, update_type), of_weight, of_bias, None
+
+
 class _AddNorm(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -138,7 +152,8 @@ class _AddNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         total, normed, mean, inverse = _forward(stream, update, weight, bias, kind)
         ctx.kind, ctx.types = kind, (None if update is None else update.dtype, None if bias is None else bias.dtype)
-        ctx.save_for_backward(total, weight, mean, inverse)
+        # Without an update the sum may be a copy of the stream in another order of memory, which is not in the graph.
+        ctx.save_for_backward(stream if update is None else total, weight, mean, inverse)
         ctx.set_materialize_grads(False)
         if update is None:
             total = torch.empty(0)
@@ -146,11 +161,11 @@ class _AddNorm(torch.autograd.Function):
         return total, normed
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Grads:  # pyrefly: ignore[bad-override]
         """With `z` the normalised and `r` the inverse deviation: `dx = r (g w - mean(g w) - z mean(g w z)) + ds`."""
         total, weight, mean, inverse = ctx.saved_tensors
-        grad_total, grad = grad_outputs
+        total, (grad_total, grad) = total.contiguous(), grad_outputs
         (update_type, bias_type), kind = ctx.types, ctx.kind
         if grad is None:  # nobody read the norm
             return _scaled(grad_total, kind), _as(grad_total, update_type), None, None, None

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addnorm.kernels import native
+from addnorm.kernels.derivatives import is_traced
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     """Weight and bias of each."""
 
 ACTIVATIONS = ("relu", "gelu", "gelu-tanh", "swiglu")
-_PLAIN = (Tensor, torch.nn.Parameter)
 _ADDRESS = ctypes.c_void_p
 _OF_ATTEND = (*[_ADDRESS] * 7, ctypes.c_int)
 _OF_FEED = (*[_ADDRESS] * 3, ctypes.c_int, _ADDRESS, ctypes.c_int)
@@ -69,13 +69,13 @@ def attend(views: Sequence[Float[Tensor, "rows *1 d_model"]], linears: Linears, 
     d_model, mixed = query.shape[-1], torch.empty_like(query)
     heads = len(linears[0][0]) // width
     run(
-        (_ADDRESS * 3)(query.data_ptr(), key.data_ptr(), value.data_ptr()),
+        (_ADDRESS * 3)(native.address(query), native.address(key), native.address(value)),
         _addresses(linears),
         (ctypes.c_int64 * 8)(rows, d_model, heads, shared, width, room, cached.length, cached.position),
-        None if cached.frequencies is None else cached.frequencies.data_ptr(),
-        cached.keys.data_ptr(),
-        cached.values.data_ptr(),
-        mixed.data_ptr(),
+        None if cached.frequencies is None else native.address(cached.frequencies),
+        native.address(cached.keys),
+        native.address(cached.values),
+        native.address(mixed),
         torch.get_num_threads(),
     )
     return mixed
@@ -112,7 +112,7 @@ def feed(x: Float[Tensor, "*rows d_model"], linears: Linears, activation: str) -
     sizes = (ctypes.c_int64 * 3)(x.numel() // d_model, d_model, len(linears[0][0]))
     addresses = _addresses((linears[0], gate, linears[-1]))
     threads = torch.get_num_threads()
-    run(x.data_ptr(), addresses, sizes, ACTIVATIONS.index(activation), out.data_ptr(), threads)
+    run(native.address(x), addresses, sizes, ACTIVATIONS.index(activation), native.address(out), threads)
     return out
 
 
@@ -128,7 +128,7 @@ def feed_reference(x: Tensor, linears: Linears, activation: str) -> Tensor:
 
 def takes(views: Sequence[Tensor], linears: Linears) -> bool:
     """Whether the C++ kernels can take these: no gradient is wanted, weights lie in order, all of one precision."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if torch.is_grad_enabled() or is_traced() or torch.is_autocast_enabled("cpu"):
         return False
     if views[0].shape[-1] != linears[0][0].shape[1] or not native.takes(*views) or native.library("decoding") is None:
         return False
@@ -137,13 +137,13 @@ def takes(views: Sequence[Tensor], linears: Linears) -> bool:
         for one in pair:
             if one is None:
                 continue
-            if one.dtype != dtype or not one.is_cpu or not one.is_contiguous() or type(one) not in _PLAIN:
+            if one.dtype != dtype or not one.is_contiguous() or not native.has_address(one):
                 return False
     return True
 
 
 def _addresses(linears: Sequence[tuple[Tensor | None, Tensor | None]]) -> ctypes.Array[ctypes.c_void_p]:
-    found = [None if one is None else one.data_ptr() for pair in linears for one in pair]
+    found = [None if one is None else native.address(one) for pair in linears for one in pair]
     return (_ADDRESS * len(found))(*found)
 
 

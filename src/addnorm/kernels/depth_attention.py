@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.precision import dot, inverse_rms, uncast, wide
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def depth_attention(
         sources: the vectors `v_j`; at least one.
         eps: added to the mean square of a key.
     """
-    if torch.compiler.is_compiling():
+    if is_traced():
         return _forward(query, sources, eps)[0]
     return _DepthAttention.apply(query, eps, *sources)
 
@@ -65,16 +65,25 @@ def _forward(query: Tensor, sources: Sequence[Tensor], eps: float) -> tuple[Tens
     return mixture.view(sources[0].shape).to(sources[0].dtype), scores, weights, inverse
 
 
+def _graph(ctx: Any, grad: Tensor) -> Grads:
+    query, _, _, _, *sources = ctx.saved_tensors
+    of_query, *found = gradients(
+        lambda query, *sources: _forward(query, sources, ctx.eps)[0], [query, *sources], [grad]
+    )
+    return of_query, None, *found
+
+
 class _DepthAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, eps: float, *sources: Tensor) -> Tensor:
         mixture, *numbers = _forward(query, sources, eps)
+        ctx.eps = eps
         ctx.save_for_backward(query, *numbers, *sources)
         return mixture
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
         """With `r = 1 / rms(v)` and the gradient `s` of the scores: `dv = a g + s r w - v s r^2 score / d`."""
         query, scores, weights, inverse, *sources = ctx.saved_tensors
         (grad,), values, long = _rows(grad_outputs), _rows(sources), wide(query)

@@ -17,16 +17,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import native
 from addnorm.kernels.depth_attention import depth_attention_reference
-from addnorm.kernels.depth_history_backward import Backward, Passage
+from addnorm.kernels.depth_history_backward import Backward, Passage, Saved, graph
 from addnorm.kernels.depth_history_call import NAME, NONE, READ, RMS, addresses, call, threads
+from addnorm.kernels.derivatives import Grads, is_traced, once
 from addnorm.kernels.precision import wide
 from addnorm.kernels.rms_norm import rms_norm_reference
 
@@ -42,6 +43,11 @@ class Norm:
     weight: Tensor | None = None
     bias: Tensor | None = None
     eps: float = 0.0
+
+    def fits(self, d_model: int) -> bool:
+        """Whether the kernel can read gain and bias."""
+        learned = [one for one in (self.weight, self.bias) if one is not None]
+        return all(one.shape == (d_model,) and native.takes(one) for one in learned)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +84,19 @@ class History:
         assert self.values and not self.fresh, "only what was read can grow"
         return replace(self, fresh=(self._like_the_first(update),), grows=True)
 
+    def takes(self, update: Tensor) -> bool:
+        """Whether the kernel can read this update; torch's operations read any."""
+        return native.takes(update)
+
+    def sources(self) -> tuple[Float[Tensor, "*tokens d_model"], ...]:
+        """All sources, in the graph: for who goes on by torch's operations."""
+        seen: Sequence[Tensor] = self.values
+        if self.thread is not None and self.thread.requires_grad:
+            seen, *_ = self.passage.sources(self.reads - 1)
+        if self.grows:
+            return (*seen[:-1], seen[-1] + self.fresh[0])
+        return (*seen, *self.fresh)
+
     def _like_the_first(self, update: Tensor) -> Tensor:
         """Autocast hands out other precisions than the embedding's."""
         first = (self.values or self.fresh)[0]
@@ -89,7 +108,7 @@ class History:
             found = _Found(self, norm)
         result, thread = found.result, None
         if torch.is_grad_enabled():
-            result, thread = _Read.apply(found, self.queries, norm.weight, norm.bias, self.thread, *self.fresh)
+            result, thread, _ = _Read.apply(found, self.queries, norm.weight, norm.bias, self.thread, *self.fresh)
         seen = {"fresh": (), "grows": False, "values": tuple(found.values), "inverse": tuple(found.inverse)}
         return result, replace(self, reads=self.reads + 1, thread=thread, **seen)
 
@@ -99,7 +118,7 @@ def begin(sources: Sequence[Float[Tensor, "*tokens d_model"]], queries: Sequence
     given = (*sources, *queries)
     alike = all(one.shape == sources[0].shape for one in sources)
     alike = alike and all(query.shape == sources[0].shape[-1:] for query in queries)
-    if torch.compiler.is_compiling() or not alike or not native.takes(*given) or native.library(NAME) is None:
+    if is_traced() or not alike or not native.takes(*given) or native.library(NAME) is None:
         return None
     return History(
         queries=wide(torch.stack(tuple(queries))), eps=eps, fresh=tuple(source.contiguous() for source in sources)
@@ -125,6 +144,7 @@ class _Found:
     def __init__(self, history: History, norm: Norm) -> None:
         like = (history.fresh or history.values)[0]
         self.index, self.passage, self.kind = history.reads, history.passage, norm.kind
+        self.eps, self.norm_eps = history.eps, norm.eps
         self.query = history.queries[history.reads]
         self.tokens = like.numel() // like.shape[-1]
         self._place(history, like)
@@ -167,24 +187,38 @@ class _Found:
         call("read", READ, lists, tensors, others)
 
 
+def _graph(ctx: Any, *grad_outputs: Tensor | None) -> Grads:
+    def result(queries: Tensor, gain: Tensor | None, bias: Tensor | None, *sources: Tensor) -> Tensor:
+        norm = Norm(kind=ctx.kind, weight=gain, bias=bias, eps=ctx.norm_eps)
+        return read_reference(queries[ctx.index], sources, ctx.eps, norm)
+
+    return None, *graph(ctx, result, (grad_outputs[0], grad_outputs[2]))
+
+
 class _Read(torch.autograd.Function):
     """One read; its backward also gathers the gradients of the sources that came with it."""
 
     @staticmethod
-    def forward(ctx: Any, found: _Found, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The result and the thread to the next read; given queries, gain, bias, the thread here, fresh sources."""
+    def forward(ctx: Any, found: _Found, *tensors: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The result, the thread to the next read, and what stands in the graph for a sum.
+
+        Given queries, gain, bias, the thread here, fresh sources.
+        """
         queries, gain, bias, thread, *fresh = tensors
         assert queries is not None
         ctx.set_materialize_grads(False)
-        ctx.first, ctx.biased, ctx.queries = thread is None, bias is not None, tuple(queries.shape)
-        ctx.index, ctx.place, ctx.passage, ctx.kind = found.index, found.place, found.passage, found.kind
-        values = [found.values[-1]] if found.sum else fresh
-        saved = [found.mixture, found.query, found.weights, found.scores, found.statistics, gain]
-        ctx.save_for_backward(*saved, *found.inverse[found.place :], *values)
-        return found.result, found.result.new_empty(0)
+        ctx.first, ctx.kind, ctx.eps, ctx.norm_eps = thread is None, found.kind, found.eps, found.norm_eps
+        ctx.index, ctx.place, ctx.passage = found.index, found.place, found.passage
+        ctx.passage.nodes[ctx.index] = ref(ctx)
+        values, room = fresh, None
+        if found.sum:
+            values, room = [found.values[-1]], found.result.new_zeros(()).expand(found.result.shape)
+        kept = Saved(found.mixture, found.weights, found.scores, found.statistics, queries, gain, bias, room)
+        ctx.save_for_backward(*kept, *found.inverse[found.place :], *values)
+        return found.result, found.result.new_empty(0), room
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Grads:  # pyrefly: ignore[bad-override]
         """As `forward`'s arguments; the first read, whose turn is the last, brings the gradient of all queries."""
-        return None, *Backward(ctx).run(grad_outputs[0])
+        return None, *Backward(ctx).run(grad_outputs[0], grad_outputs[2])

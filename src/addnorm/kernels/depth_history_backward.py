@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
 from torch import Tensor
 
+from addnorm.kernels import native
 from addnorm.kernels.depth_history_call import GATHER, NONE, addresses, call, numbers, threads
+from addnorm.kernels.derivatives import Grads, gradients
 from addnorm.kernels.precision import wide
 
 
@@ -30,7 +34,14 @@ class _Pass:
 
     def __init__(self, threads: int, queries: tuple[int, ...], like: Tensor) -> None:
         self.turns: dict[int, _Turn] = {}
+        self.left: dict[
+            Place, Tensor | None
+        ] = {}  # where the graph of a backward is asked for: gradients of earlier sources
         self.grad_queries = like.new_zeros(threads, *queries)
+
+
+Place = tuple[int, int]
+"""The read that a source came with, and which of those that came with it."""
 
 
 class Passage:
@@ -38,6 +49,7 @@ class Passage:
 
     def __init__(self) -> None:
         self.passes: dict[int, _Pass] = {}
+        self.nodes: dict[int, ref[Any]] = {}  # of autograd, one a read; they hold this passage, and each other
         self.grown: set[int] = set()  # reads whose newest source took the place of the one before it
 
     def current(self, tokens: int, queries: tuple[int, ...], like: Tensor) -> _Pass:
@@ -48,24 +60,77 @@ class Passage:
             torch.autograd.Variable._execution_engine.queue_callback(lambda: self._forget(number))
         return self.passes[number]
 
+    def sources(self, index: int) -> tuple[list[Tensor], list[Place], Place | None]:
+        """What read `index` sees, in the graph; where each comes from; and what its own source grew from, if it did.
+
+        A sum stands in the graph by the empty `room` that its read handed out: the sum itself was made by the kernel.
+        """
+        seen: list[Tensor] = []
+        places: list[Place] = []
+        before = None
+        for number in range(index + 1):
+            node = self.nodes[number]()
+            assert node is not None  # each read holds the one before it
+            kept, _, own = saved(node)
+            if number in self.grown:
+                assert kept.room is not None
+                before, seen[-1], places[-1] = places[-1], own[0] + kept.room, (number, 0)
+            else:
+                before = None
+                seen += own
+                places += [(number, place) for place in range(len(own))]
+        return seen, places, before
+
     def _forget(self, number: int) -> None:
         self.passes.pop(number, None)
+
+
+class Saved(NamedTuple):
+    """What a read keeps for its backward, before the numbers and the values of the sources that came with it."""
+
+    mixture: Tensor
+    weights: Tensor
+    scores: Tensor
+    statistics: Tensor | None
+    queries: Tensor
+    gain: Tensor | None
+    bias: Tensor | None
+    room: Tensor | None  # stands in the graph for a sum
+
+
+def saved(node: Any) -> tuple[Saved, list[Tensor], list[Tensor]]:
+    """What a read kept; one over the root mean squares of its own sources, and these."""
+    tensors = node.saved_tensors
+    own = tensors[len(Saved._fields) :]
+    return Saved(*tensors[: len(Saved._fields)]), list(own[: len(own) // 2]), list(own[len(own) // 2 :])
+
+
+def added(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum of gradients of which either may be missing."""
+    return other if one is None else one if other is None else one + other
 
 
 class Backward:
     """The backward of one read, in one pass of backward."""
 
     def __init__(self, ctx: Any) -> None:
-        self.ctx, self.sums = ctx, None
-        self.mixture, self.query, weights, scores, self.statistics, self.gain, *rest = ctx.saved_tensors
-        self.inverse, self.values = rest[: len(rest) // 2], rest[len(rest) // 2 :]
-        self.tokens, self.d = weights.shape[0], len(self.query)
-        self.current = ctx.passage.current(self.tokens, ctx.queries, self.query)
-        self.own = _Turn(index=ctx.index, query=self.query, weights=weights, scores=scores)
+        self.ctx = ctx
+        self.sums: Tensor | None = None
+        kept, self.inverse, self.values = saved(ctx)
+        self.mixture, self.statistics, self.gain, self.biased = kept.mixture, kept.statistics, kept.gain, kept.bias
+        self.query = kept.queries.detach()[ctx.index]
+        self.tokens, self.d = kept.weights.shape[0], len(self.query)
+        self.current = ctx.passage.current(self.tokens, tuple(kept.queries.shape), self.query)
+        self.own = _Turn(index=ctx.index, query=self.query, weights=kept.weights, scores=kept.scores)
         self.current.turns[ctx.index] = self.own
 
-    def run(self, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Gradients of the queries, the norm's gain and bias, the thread (none), and what was fresh."""
+    def run(self, grad: Tensor | None, of_room: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Gradients of the queries, the norm's gain and bias, the thread (none), and what was fresh.
+
+        Args:
+            grad: of the result.
+            of_room: of the sum, where others than reads have used it.
+        """
         needs = self.ctx.needs_input_grad
         through, found = {} if grad is None else self._through_norm(grad.contiguous()), []
         # The newest first, as reads that stand alone get their turns.
@@ -73,6 +138,7 @@ class Backward:
             found.insert(0, self._gather(self.ctx.place + later, pair, through))
             through = {}
         if self.ctx.index in self.ctx.passage.grown:
+            found = [added(found[0], None if of_room is None else of_room.contiguous())]
             (self.own.carried,) = found
         of_queries = self.current.grad_queries.sum(0) if self.ctx.first and needs[1] else None
         return of_queries, *self._of_norm(), None, *found
@@ -84,21 +150,22 @@ class Backward:
         found = {"grad": grad, "level": own.level, "statistics": self.statistics}
         if self.ctx.kind == NONE:
             return found
+        assert self.gain is not None
         own.grad = torch.empty_like(grad)
-        self.sums = self.query.new_zeros(2, len(self.current.grad_queries), self.d)
-        of_bias = self.sums[1] if self.ctx.biased else None
+        sums = self.sums = self.query.new_zeros(2, len(self.current.grad_queries), self.d)
+        of_bias = None if self.biased is None else sums[1]
         return found | {
             "grad_mixture": own.grad,
             "gain": wide(self.gain),
-            "grad_gain": self.sums[0],
+            "grad_gain": sums[0],
             "grad_bias": of_bias,
         }
 
     def _of_norm(self) -> tuple[Tensor | None, Tensor | None]:
-        if self.sums is None:
+        if self.sums is None or self.gain is None:
             return None, None
         of_gain, of_bias = self.sums.sum(1).to(self.gain.dtype)
-        return of_gain, of_bias if self.ctx.biased else None
+        return of_gain, None if self.biased is None else of_bias
 
     def _gather(self, place: int, pair: tuple[Tensor, Tensor], through: dict[str, Tensor | None]) -> Tensor | None:
         """The gradient of the value at `place`, or None; the norm's first if there is anything in `through`."""
@@ -127,7 +194,7 @@ class Backward:
         if not tensors:
             return
         of_queries = self.current.grad_queries
-        first, size = of_queries.data_ptr(), of_queries.element_size() * self.d
+        first, size = native.address(of_queries), of_queries.element_size() * self.d
         lists = {
             "grads": addresses([turn.grad for turn in readers if turn.grad is not None]),
             "levels": addresses([turn.level for turn in readers if turn.level is not None]),
@@ -140,3 +207,25 @@ class Backward:
         others = {"place": place, "reads": len(readers), "tokens": self.tokens, "d": self.d, "kind": self.ctx.kind}
         others |= {"threads": len(of_queries), "stride": of_queries[0].numel()}
         call("gather", GATHER, lists, {"mixture": self.mixture, **tensors}, others)
+
+
+def graph(ctx: Any, formula: Callable[..., Tensor], grads: tuple[Tensor | None, Tensor | None]) -> Grads:
+    """The same with its graph: each read takes the gradients of all its sources and leaves those of earlier ones.
+
+    Args:
+        ctx: of the read.
+        formula: the result of queries, gain, bias and sources.
+        grads: of the result and of the room.
+    """
+    kept, *_ = saved(ctx)
+    sources, places, before = ctx.passage.sources(ctx.index)
+    left = ctx.passage.current(len(kept.weights), tuple(kept.queries.shape), kept.queries).left
+    inputs = [kept.queries, kept.gain, kept.bias, *sources]
+    of_queries, of_gain, of_bias, *found = gradients(formula, inputs, grads[:1])
+    for place, one in zip(places, found, strict=True):
+        left[place] = added(left.get(place), one)
+    own = [left.pop(place, None) for place in places if place[0] == ctx.index]
+    if before is not None:
+        own = [added(own[0], grads[1])]
+        left[before] = added(left.get(before), own[0])
+    return of_queries, of_gain, of_bias, None, *own

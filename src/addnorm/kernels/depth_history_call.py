@@ -42,7 +42,7 @@ def numbers(given: Sequence[int]) -> array[int]:
 
 def addresses(tensors: Sequence[Tensor]) -> array[int]:
     """Of contiguous tensors; keep both until the call is over."""
-    return numbers([tensor.data_ptr() for tensor in tensors])
+    return numbers([native.address(tensor) for tensor in tensors])
 
 
 def call(
@@ -54,7 +54,7 @@ def call(
 ) -> None:
     """Lists and tensors live until it returns; what is not named is null."""
     places = {name: one.buffer_info()[0] for name, one in lists.items()}
-    places |= {name: one.data_ptr() for name, one in tensors.items() if one is not None}
+    places |= {name: native.address(one) for name, one in tensors.items() if one is not None}
     kernel = native.function(NAME, symbol, tensors["mixture"].dtype)  # pyrefly: ignore
     assert kernel is not None
     kernel(ctypes.byref(layout(**places, **others)))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addnorm.kernels import native
+from addnorm.kernels.derivatives import is_traced
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,7 +28,7 @@ def few_rows(x: Float[Tensor, "*rows inputs"], weight: Tensor, bias: Tensor | No
         x: the vectors, few: each is multiplied with the weights while those are in the first cache.
         weight, bias: of the map; None for no bias.
     """
-    if torch.compiler.is_compiling() or not fits(x, weight, bias):
+    if is_traced() or not fits(x, weight, bias):
         return few_rows_reference(x, weight, bias)
     x, outputs = x.contiguous(), len(weight)
     y = x.new_empty(*x.shape[:-1], outputs)
@@ -35,9 +36,18 @@ def few_rows(x: Float[Tensor, "*rows inputs"], weight: Tensor, bias: Tensor | No
     assert run is not None  # it fits
     run.argtypes = _SIGNATURE
     width = x.shape[-1]
-    shift = None if bias is None else bias.data_ptr()
+    shift = None if bias is None else native.address(bias)
     rows = x.numel() // width
-    run(x.data_ptr(), weight.data_ptr(), shift, rows, width, outputs, y.data_ptr(), torch.get_num_threads())
+    run(
+        native.address(x),
+        native.address(weight),
+        shift,
+        rows,
+        width,
+        outputs,
+        native.address(y),
+        torch.get_num_threads(),
+    )
     return y
 
 

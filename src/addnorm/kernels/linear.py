@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import linear_routes
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.few_rows import few_rows
 from addnorm.kernels.precision import uncast
 
@@ -30,13 +31,12 @@ def linear(
 
     Every route multiplies numbers of the operands' precision and adds in float32 or better, so they differ in the order
     of additions. Under autocast the operands are rounded to its precision, as in `torch.nn.functional.linear`.
-    Not differentiable twice, where the route is not torch's own.
 
     Args:
         x: the vectors.
         weight, bias: of the map; None for no bias.
     """
-    if torch.compiler.is_compiling() or not _plain(x, weight):
+    if is_traced() or not _plain(x, weight):
         return F.linear(x, weight, bias)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     if x.dtype == dtype == torch.bfloat16 and x.numel() <= FEWEST * x.shape[-1]:
@@ -45,7 +45,7 @@ def linear(
         return F.linear(x, weight, bias)
     route = linear_routes.current(dtype)
     if route == "float32" and dtype == torch.bfloat16 and x.dtype != torch.float64:
-        return _Widened.apply(x, weight, bias, dtype)
+        return _Widened.apply(x.to(dtype), weight, bias)
     if route == "onednn" and dtype == torch.float32 and x.dtype == weight.dtype == dtype:
         return _OneDNN.apply(x, weight, bias)
     return F.linear(x, weight, bias)
@@ -66,45 +66,49 @@ def onednn(x: Float[Tensor, "tokens inputs"], weight: Tensor, bias: Tensor | Non
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
+def _graph_of(formula: Callable[..., Tensor]) -> Callable[..., Grads]:
+    return lambda ctx, grad: gradients(formula, ctx.saved_tensors, [grad])
+
+
 class _Widened(torch.autograd.Function):
     """bfloat16 operands, converted to float32 for a product that is rounded once; kept for backward as bfloat16."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        rounded = x.to(dtype)
-        ctx.save_for_backward(rounded, weight)
-        ctx.types = x.dtype, None if bias is None else bias.dtype
-        rows = rounded.reshape(-1, x.shape[-1]).float()
-        shift = None if bias is None else bias.to(dtype).float()
-        with uncast(x):
-            y = F.linear(rows, weight.to(dtype).float(), shift)
-        return y.to(dtype).view(*x.shape[:-1], len(weight))
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        return _widened(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
-        rounded, weight = ctx.saved_tensors
-        dtype, of_bias = ctx.types
-        grad, found = grad_outputs[0].reshape(-1, len(weight)).float(), (None, None, None)
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        with uncast(rounded):
-            x = (grad @ weight.to(rounded.dtype).float()).to(dtype).view(rounded.shape) if needs_x else None
-            rows = rounded.reshape(-1, rounded.shape[-1])
+    @once(_graph_of(lambda *given: _widened(*given)))
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
+        x, weight, bias = ctx.saved_tensors
+        grad = grad_outputs[0].reshape(-1, len(weight)).float()
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        with uncast(x):
+            of_x = (grad @ weight.to(x.dtype).float()).to(x.dtype).view(x.shape) if needs_x else None
+            rows = x.reshape(-1, x.shape[-1])
             of_weight = (grad.t() @ rows.float()).to(weight.dtype) if needs_weight else None
-        found = x, of_weight, grad.sum(0).to(of_bias) if needs_bias else None
-        return *found, None
+        return of_x, of_weight, grad.sum(0).to(bias.dtype) if needs_bias else None
+
+
+def _widened(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    rows = x.reshape(-1, x.shape[-1]).float()
+    shift = None if bias is None else bias.to(x.dtype).float()
+    with uncast(x):
+        y = F.linear(rows, weight.to(x.dtype).float(), shift)
+    return y.to(x.dtype).view(*x.shape[:-1], len(weight))
 
 
 class _OneDNN(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x, weight, bias)
         return onednn(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
-        x, weight = ctx.saved_tensors
+    @once(_graph_of(F.linear))
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
+        x, weight, _ = ctx.saved_tensors
         grad, needs = grad_outputs[0].reshape(-1, len(weight)), ctx.needs_input_grad
         of_x = onednn(grad, weight.t(), None).view(x.shape) if needs[0] else None
         of_weight = onednn(grad.t(), x.reshape(-1, x.shape[-1]).t(), None) if needs[1] else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.normed_projection import normed_projection_reference, projection_backward, projection_forward
 from addnorm.kernels.precision import wide
 from addnorm.kernels.sinkhorn import sinkhorn_backward, sinkhorn_forward, sinkhorn_reference, sinkhorn_traced
@@ -47,12 +48,8 @@ def mhc_read(
         bias: in the order of `phi`.
         numbers: what is not learned.
     """
-    if torch.compiler.is_compiling():
-        projected, _ = projection_forward(_flat(streams), phi, numbers.eps)
-        gates, logits = _split(torch.addcmul(bias[:, None], projected, scale[:, None]), streams)
-        gates = gates.sigmoid()
-        weights = _matrices(gates, sinkhorn_traced(logits, numbers.iterations), streams)
-        return _outcome(streams, weights, gates)
+    if is_traced():
+        return _traced(streams, phi, scale, bias, numbers)
     return _MHCRead.apply(streams, phi, scale, bias, numbers)
 
 
@@ -67,6 +64,16 @@ def mhc_read_reference(
     read = mix_streams_reference(streams, torch.sigmoid(pre).mT.reshape(*tokens, 1, n)).squeeze(-2)
     mixed = mix_streams_reference(streams, mixing.reshape(*tokens, n, n))
     return read, mixed, 2 * torch.sigmoid(post).mT.reshape(*tokens, n)
+
+
+def _traced(
+    streams: Tensor, phi: Tensor, scale: Tensor, bias: Tensor, numbers: Numbers
+) -> tuple[Tensor, Tensor, Tensor]:
+    projected, _ = projection_forward(_flat(streams), phi, numbers.eps)
+    gates, logits = _split(torch.addcmul(bias[:, None], projected, scale[:, None]), streams)
+    gates = gates.sigmoid()
+    weights = _matrices(gates, sinkhorn_traced(logits, numbers.iterations), streams)
+    return _outcome(streams, weights, gates)
 
 
 def _flat(streams: Tensor) -> Float[Tensor, "all_tokens n_d_model"]:
@@ -97,6 +104,11 @@ def _outcome(streams: Tensor, weights: Tensor, gates: Tensor) -> tuple[Tensor, T
     return read.squeeze(-2).contiguous(), mixed, (post + post).view(streams.shape[:-1])
 
 
+def _graph(ctx: Any, *grad_outputs: Tensor) -> Grads:
+    inputs = ctx.saved_tensors[:4]
+    return *gradients(partial(_traced, numbers=ctx.numbers), inputs, grad_outputs), None
+
+
 class _MHCRead(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -107,15 +119,15 @@ class _MHCRead(torch.autograd.Function):
         gates = gates.sigmoid()
         mixing, sums = sinkhorn_forward(logits, numbers.iterations)
         weights = _matrices(gates, mixing, streams)
-        ctx.dtype = bias.dtype
-        ctx.save_for_backward(streams, phi, scale, projected, inverse, gates, weights, mixing, *sums)
+        ctx.numbers = numbers
+        ctx.save_for_backward(streams, phi, scale, bias, projected, inverse, gates, weights, mixing, *sums)
         return _outcome(streams, weights, gates)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
         """Through the product, the nonlinearities, the scaling and the projection, in this order."""
-        streams, phi, scale, projected, inverse, gates, weights, mixing, *sums = ctx.saved_tensors
+        streams, phi, scale, bias, projected, inverse, gates, weights, mixing, *sums = ctx.saved_tensors
         n = streams.shape[-2]
         grad_read, grad_mixed, grad_post = (wide(grad) for grad in grad_outputs)
         grad_streams, grad_weights = mix_backward(
@@ -129,5 +141,5 @@ class _MHCRead(torch.autograd.Function):
         grad_streams, grad_phi = projection_backward(
             _flat(streams), phi, projected, inverse, grad * scale[:, None], onto=_flat(grad_streams)
         )
-        grad_scale, grad_bias = (grad * projected).sum(1).to(scale.dtype), grad.sum(1).to(ctx.dtype)
+        grad_scale, grad_bias = (grad * projected).sum(1).to(scale.dtype), grad.sum(1).to(bias.dtype)
         return grad_streams.view_as(streams).to(streams.dtype), grad_phi.to(phi.dtype), grad_scale, grad_bias, None

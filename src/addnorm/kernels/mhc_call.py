@@ -90,8 +90,7 @@ def run(
 def _address(one: Any) -> Any:
     if not isinstance(one, Tensor):
         return one
-    assert one.is_contiguous()
-    return one.data_ptr()
+    return native.address(one)
 
 
 def outcome_room(state: Tensor) -> dict[str, Tensor]:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import native
+from addnorm.kernels.derivatives import gradients, is_traced, once
 from addnorm.kernels.gpu import choice
 from addnorm.kernels.mhc import Numbers, mhc_read_reference
 from addnorm.kernels.mhc_call import LEARNED, MOST_STEPS, Step, gradient_room, narrowed, outcome_room, run
@@ -124,7 +124,7 @@ class Held:
 def fits(streams: Tensor, weights: Weights) -> bool:
     """Whether the C++ kernel can read this state with these weights, or on a GPU the Triton kernels."""
     given = [one for one in weights.learned() if one is not None]
-    if torch.compiler.is_compiling() or streams.numel() == 0 or not _shapes_agree(streams, weights):
+    if is_traced() or streams.numel() == 0 or not _shapes_agree(streams, weights):
         return False
     if choice.takes(streams, *given):
         return weights.form.norm == "none" and streams.shape[-2] <= choice.MOST_STREAMS
@@ -168,8 +168,16 @@ def write_and_read(held: Held, update: Tensor, weights: Weights, every: int = 1)
     return _held(before, _Site.apply(held.edge, held.post, update, (before, weights.form), *weights.learned()))
 
 
+def takes_update(held: Held, update: Tensor) -> bool:
+    """Whether the kernel that read the state can take this update; torch's operations take any."""
+    return choice.takes(held.base, update) if choice.takes(held.base) else native.takes(update)
+
+
 def write(held: Held, update: Tensor) -> Tensor:
     """The state that the site leaves behind: `H_res X + H_post y`."""
+    if not takes_update(held, update):
+        nothing = held.base.new_zeros(()).expand(*held.base.shape[:-2], held.base.shape[-1])
+        return add_update(write(held, nothing), update, held.post)
     update = _update(held, update)
     return _Write.apply(held.edge, held.post, update, held.base, held.after(update))
 
@@ -235,6 +243,36 @@ def _parameters(form: Form, learned: Sequence[Tensor | None]) -> dict[str, Any]:
     return known | other | {"norm": _NORMS.index(form.norm)}
 
 
+def _learned_and_steps(ctx: Any, rest: Sequence[Tensor]) -> tuple[Sequence[Tensor], tuple[Step, ...]]:
+    learned, writes = rest[: len(LEARNED)], rest[len(LEARNED) :]
+    return learned, tuple(Step(*writes[3 * i : 3 * i + 3]) for i in range(ctx.steps))
+
+
+def _graph_of_site(ctx: Any, *grad_outputs: Tensor | None) -> Any:
+    """As `_Site.backward`: an edge's gradient is that of the state which the write before it made."""
+    base, edge, post, update, _, *rest = ctx.saved_tensors
+    learned, steps = _learned_and_steps(ctx, rest)
+    state = edge if update is None else _Write.apply(edge, post, update, base, steps)
+
+    def read(state: Tensor, *learned: Tensor) -> tuple[Tensor, ...]:
+        return read_reference(state, Weights(**dict(zip(LEARNED, learned, strict=True)), form=ctx.form))
+
+    of_state, *of_learned = gradients(read, [state, *learned], grad_outputs[:3])
+    if of_state is None or update is None:
+        return of_state, None, None, None, *of_learned
+    return *_of_write(of_state, post, update), None, *of_learned
+
+
+def _of_write(grad: Tensor, post: Tensor, update: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of edge, `H_post` and `y`, of the written state's."""
+    of_post, of_update = (grad * update.unsqueeze(-2)).sum(-1), (grad * post.unsqueeze(-1)).sum(-2)
+    return grad, of_post.to(post.dtype), of_update.to(update.dtype)
+
+
+def _graph_of_write(ctx: Any, grad: Tensor) -> Any:
+    return *_of_write(grad, *ctx.saved_tensors), None, None
+
+
 class _Site(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, edge: Tensor, post: Tensor | None, update: Tensor | None, around: Any, *learned: Any) -> Any:
@@ -246,7 +284,9 @@ class _Site(torch.autograd.Function):
         if state is not None:
             base, steps = state, ()
         ctx.backwards, ctx.steps = before.backwards, len(steps)
-        ctx.save_for_backward(base, post, update, made["saved"], *learned, *(one for step in steps for one in step))
+        ctx.save_for_backward(
+            base, edge, post, update, made["saved"], *learned, *(one for step in steps for one in step)
+        )
         ctx.mark_non_differentiable(made["next_mixing"])
         ctx.set_materialize_grads(False)
         if state is None:
@@ -254,11 +294,10 @@ class _Site(torch.autograd.Function):
         return made["read"], state, made["next_post"], made["next_mixing"]
 
     @staticmethod
-    @once_differentiable
+    @once(_graph_of_site)
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> Any:  # pyrefly: ignore[bad-override]
-        base, post, update, saved, *rest = ctx.saved_tensors
-        learned, writes = rest[: len(LEARNED)], rest[len(LEARNED) :]
-        steps = [Step(*writes[3 * i : 3 * i + 3]) for i in range(ctx.steps)]
+        base, _, post, update, saved, *rest = ctx.saved_tensors
+        learned, steps = _learned_and_steps(ctx, rest)
         parameters = _parameters(ctx.form, learned)
         goes = gradient_room({"update": update, "post": post, **{name: parameters[name] for name in LEARNED}})
         comes = _incoming(grad_outputs, base) | {"last_update": update, "last_post": post}
@@ -289,7 +328,7 @@ class _Write(torch.autograd.Function):
         return _made(base, steps)
 
     @staticmethod
-    @once_differentiable
+    @once(_graph_of_write)
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:  # pyrefly: ignore[bad-override]
         """The edge's gradient is that of the written state: see above."""
         post, update = ctx.saved_tensors

@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from addnorm.kernels.derivatives import PLAIN, is_traced
+
 SOURCES = Path(__file__).parent
 COMPILERS = ("c++", "g++", "clang++")
 COMPILE_S = 180
@@ -82,14 +84,38 @@ def enabled() -> bool:
 
 def takes(*tensors: Tensor) -> bool:
     """Whether a C++ kernel can read these: plain tensors of one precision in the memory of the CPU."""
-    first = tensors[0]
-    return _STATE.enabled and all(
-        type(one) in (Tensor, torch.nn.Parameter)
-        and one.device.type == "cpu"
-        and one.dtype in SUFFIXES
-        and one.dtype == first.dtype
-        for one in tensors
-    )
+    if not _STATE.enabled or is_traced():
+        return False
+    dtype = tensors[0].dtype
+    for one in tensors:  # written out: asked before every operation
+        if one.dtype != dtype or not has_address(one):
+            return False
+    return dtype in SUFFIXES
+
+
+def has_address(tensor: Tensor) -> bool:
+    """Whether its numbers lie in the CPU's memory as its strides say.
+
+    A tensor's subclass may keep them elsewhere (DTensor, AsyncCollectiveTensor, FakeTensor), and so may a view that is
+    negated or zero only when it is read.
+    """
+    plain = type(tensor) in PLAIN and tensor.is_cpu and tensor.layout is torch.strided
+    return plain and not (tensor.is_neg() or tensor._is_zerotensor())
+
+
+def address(tensor: Tensor, *, strided: bool = False) -> int:
+    """Of its first number: the one place at which a tensor becomes an address.
+
+    Args:
+        tensor: the numbers.
+        strided: whether the kernel is told the strides; else the numbers must lie one after the other.
+
+    Raises:
+        AssertionError: there is none (`has_address`); who calls takes torch's path then.
+    """
+    assert has_address(tensor), f"{type(tensor).__name__} on {tensor.device} has no address"
+    assert strided or tensor.is_contiguous(), "its numbers do not lie one after the other"
+    return tensor.data_ptr()
 
 
 def library(name: str) -> ctypes.CDLL | None:
@@ -113,10 +139,9 @@ def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     """The address of a contiguous tensor's first number, which keeps the tensor alive; null for None."""
     if tensor is None:
         return ctypes.c_void_p(None)
-    assert tensor.is_contiguous()
-    address = ctypes.c_void_p(tensor.data_ptr())
-    address.tensor = tensor  # pyrefly: ignore[missing-attribute]
-    return address
+    found = ctypes.c_void_p(address(tensor))
+    found.tensor = tensor  # pyrefly: ignore[missing-attribute]
+    return found
 
 
 def folder() -> Path:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.precision import inverse_rms, uncast, wide
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def normed_projection(
         weight: the map.
         eps: added to the mean square.
     """
-    if torch.compiler.is_compiling():
+    if is_traced():
         return projection_forward(x, weight, eps)[0]
     return _NormedProjection.apply(x, weight, eps)
 
@@ -61,16 +61,22 @@ def projection_backward(
         return grad_x.addmm_(grad.t(), wide(weight)), torch.mm(grad, long)
 
 
+def _graph(ctx: Any, grad: Tensor) -> Grads:
+    x, weight, *_ = ctx.saved_tensors
+    return *gradients(lambda x, weight: projection_forward(x, weight, ctx.eps)[0], [x, weight], [grad]), None
+
+
 class _NormedProjection(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         projected, inverse = projection_forward(x, weight, eps)
+        ctx.eps = eps
         ctx.save_for_backward(x, weight, projected, inverse)
         return projected
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
         x, weight, projected, inverse = ctx.saved_tensors
         grad_x, grad_weight = projection_backward(x, weight, projected, inverse, grad_outputs[0].contiguous())
         return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None

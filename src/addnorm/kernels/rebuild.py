@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from addnorm.kernels.derivatives import is_traced
+
 Make = Callable[[], Tensor]
 
 
@@ -83,7 +85,7 @@ def rebuildable(tensor: Tensor, make: Make) -> Tensor:
         make: computes it again, to the bit, from tensors that are kept for backward anyway.
     """
     table = _TABLE.made
-    if table is not None and torch.is_grad_enabled() and not torch.compiler.is_compiling() and type(tensor) is Tensor:
+    if table is not None and torch.is_grad_enabled() and not is_traced() and type(tensor) is Tensor:
         original = weakref.ref(tensor)
         table[tensor.data_ptr()] = _Made(tensor=original, version=tensor._version, make=make, around=_autocast(tensor))
     return tensor

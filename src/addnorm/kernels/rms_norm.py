@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from addnorm.kernels.add_norm import Kind, add_norm, fits
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.precision import dot, wide
 from addnorm.kernels.rebuild import rebuildable
 
@@ -28,9 +28,9 @@ def rms_norm(
         weight: the gain.
         eps: added to the mean square.
     """
-    if torch.compiler.is_compiling():
+    if is_traced():
         return _forward(x, weight, eps)[0]
-    if fits(x, None):
+    if fits(x, None, weight, None):
         return add_norm(x, None, weight, None, Kind(eps=eps, centred=False))[1]
     kept = x.detach()
     return rebuildable(_RMSNorm.apply(x, weight, eps), lambda: _forward(kept, weight, eps)[0])
@@ -49,16 +49,22 @@ def _forward(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return (long * inverse * weight).to(x.dtype), inverse
 
 
+def _graph(ctx: Any, grad: Tensor) -> Grads:
+    x, weight, _ = ctx.saved_tensors
+    return *gradients(lambda x, weight: _forward(x, weight, ctx.eps)[0], [x, weight], [grad]), None
+
+
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         normed, inverse = _forward(x, weight, eps)
+        ctx.eps = eps
         ctx.save_for_backward(x, weight, inverse)
         return normed
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
         """With `r = 1 / rms`: `dx = g w r - x r^3 mean(g w x)` and `dw = sum over tokens of g x r`."""
         x, weight, inverse = ctx.saved_tensors
         long, grad = wide(x), wide(grad_outputs[0])

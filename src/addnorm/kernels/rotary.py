@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import native
+from addnorm.kernels.derivatives import Grads, is_traced, once
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -30,7 +30,7 @@ def turned(
         x: queries or keys.
         angles: one a token and pair, for each row of the batch or for all; in float32 (float64 for float64).
     """
-    if torch.compiler.is_compiling() or not _fits(x, angles):
+    if is_traced() or not _fits(x, angles):
         return turned_reference(x, angles)
     return _Turned.apply(x, angles.cos(), angles.sin())
 
@@ -76,9 +76,14 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
     assert run is not None  # it fits
     run.argtypes = _SIGNATURE
     angles = cos.contiguous(), sin.contiguous()
-    addresses = (one.data_ptr() for one in (x, *angles))
-    run(*addresses, ctypes.addressof(sizes), sign, result.data_ptr(), torch.get_num_threads())
+    addresses = (native.address(one, strided=True) for one in (x, *angles))
+    run(*addresses, ctypes.addressof(sizes), sign, native.address(result, strided=True), torch.get_num_threads())
     return result
+
+
+def _graph(ctx: Any, grad: Tensor) -> Grads:
+    cos, sin = ctx.saved_tensors
+    return _Turned.apply(grad.to(ctx.dtype), cos, -sin), None, None
 
 
 class _Turned(torch.autograd.Function):
@@ -89,8 +94,8 @@ class _Turned(torch.autograd.Function):
         return _turn(x, cos, sin, 1.0)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
         """A turn's transpose is the turn back."""
         cos, sin = ctx.saved_tensors
         return _turn(grad_outputs[0].to(ctx.dtype), cos, sin, -1.0), None, None

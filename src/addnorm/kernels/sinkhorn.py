@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,7 +28,7 @@ def sinkhorn(logits: Float[Tensor, "n n *tokens"], iterations: int = 20) -> Floa
         logits: one matrix a token; rows first.
         iterations: how often columns and rows are normalised; at least 1.
     """
-    if torch.compiler.is_compiling():
+    if is_traced():
         return sinkhorn_traced(logits, iterations)
     return _Sinkhorn.apply(logits, iterations)
 
@@ -73,15 +74,21 @@ def _first_step(logits: Tensor) -> Tensor:
     return logits.softmax(0).clamp_min(torch.finfo(logits.dtype).tiny)
 
 
+def _graph(ctx: Any, grad: Tensor) -> Grads:
+    logits, *_ = ctx.saved_tensors
+    return *gradients(lambda logits: sinkhorn_traced(logits, ctx.iterations), [logits], [grad]), None
+
+
 class _Sinkhorn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, iterations: int) -> Tensor:
         matrix, sums = sinkhorn_forward(logits, iterations)
-        ctx.save_for_backward(matrix, *sums)
+        ctx.iterations = iterations
+        ctx.save_for_backward(logits, matrix, *sums)
         return matrix
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:  # pyrefly: ignore[bad-override]
-        matrix, *sums = ctx.saved_tensors
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
+        _, matrix, *sums = ctx.saved_tensors
         return sinkhorn_backward(matrix, sums, grad_outputs[0]), None

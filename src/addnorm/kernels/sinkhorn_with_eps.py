@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,7 +26,7 @@ def sinkhorn_with_eps(logits: Float[Tensor, "rows columns *tokens"], iterations:
         iterations: how often columns are normalised; at least 1.
         eps: above 0.
     """
-    if torch.compiler.is_compiling():
+    if is_traced():
         return _traced(logits, iterations, eps)
     return _SinkhornWithEps.apply(logits, iterations, eps)
 
@@ -48,6 +49,10 @@ def _traced(logits: Tensor, iterations: int, eps: float) -> Tensor:
     return matrix
 
 
+def _graph(ctx: Any, grad: Tensor) -> Grads:
+    return *gradients(lambda logits: _traced(logits, ctx.iterations, ctx.eps), ctx.saved_tensors, [grad]), None, None
+
+
 class _SinkhornWithEps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, iterations: int, eps: float) -> Tensor:
@@ -59,8 +64,8 @@ class _SinkhornWithEps(torch.autograd.Function):
         return matrix
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
         """With `g = dL/dlog M`, `M' = M / (sum(M) + eps)` gives `g <- g - M' sum(g)`: eps is in `M'` alone."""
         (logits,) = ctx.saved_tensors
         softmax = logits.softmax(1)

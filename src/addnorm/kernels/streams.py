@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.precision import uncast, wide
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def mix_streams(
         streams: the state `X`.
         weights: a matrix a token; a row for each sum.
     """
-    if torch.compiler.is_compiling():
+    if is_traced():
         return mix_forward(streams, weights)
     return _MixStreams.apply(streams, weights)
 
@@ -101,6 +101,10 @@ def _batch(matrices: Float[Tensor, "*tokens rows columns"]) -> Float[Tensor, "al
     return matrices.reshape(-1, *matrices.shape[-2:])
 
 
+def _graph(ctx: Any, grad: Tensor) -> Grads:
+    return gradients(mix_forward, ctx.saved_tensors, [grad])
+
+
 class _MixStreams(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, streams: Tensor, weights: Tensor) -> Tensor:
@@ -108,8 +112,8 @@ class _MixStreams(torch.autograd.Function):
         return mix_forward(streams, weights)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
         streams, weights = ctx.saved_tensors
         grad_streams, grad_weights = mix_backward(streams, weights, wide(grad_outputs[0]))
         return grad_streams.to(streams.dtype), grad_weights

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from addnorm.kernels import linear_routes
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.linear import FEW
 from addnorm.kernels.precision import uncast
 
@@ -22,7 +23,7 @@ _BACKWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu
 
 def attention_fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether these would be attended to in bfloat16, and float32 is this machine's route for it."""
-    if torch.compiler.is_compiling() or _FORWARD is None or _BACKWARD is None or query.shape[2] < FEW:
+    if is_traced() or _FORWARD is None or _BACKWARD is None or query.shape[2] < FEW:
         return False
     if not all(type(one) is Tensor and one.device.type == "cpu" for one in (query, key, value)):
         return False
@@ -57,6 +58,22 @@ def wide_attention_reference(query: Tensor, key: Tensor, value: Tensor, *, causa
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal).to(torch.bfloat16)
 
 
+def _by_formula(query: Tensor, key: Tensor, value: Tensor, *, causal: bool) -> Tensor:
+    """Without torch's kernel, whose own backward has no graph."""
+    q, k, v = (one.to(torch.bfloat16).float() for one in (query, key, value))
+    with uncast(query):
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        if causal:
+            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+            scores = scores.masked_fill(future, -torch.inf)
+        return (scores.softmax(-1) @ v).to(torch.bfloat16)
+
+
+def _graph(ctx: Any, grad: Tensor) -> Grads:
+    given = ctx.saved_tensors[:3]
+    return *gradients(partial(_by_formula, causal=ctx.causal), given, [grad]), None
+
+
 class _WideAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
@@ -65,16 +82,17 @@ class _WideAttention(torch.autograd.Function):
         with uncast(query):
             mixed, normaliser = _FORWARD(*(one.float() for one in rounded), 0.0, causal)
         mixed = mixed.to(torch.bfloat16)
-        ctx.save_for_backward(*rounded, mixed, normaliser)
-        ctx.causal, ctx.types = causal, (query.dtype, key.dtype, value.dtype)
+        ctx.save_for_backward(query, key, value, mixed, normaliser)
+        ctx.causal = causal
         return mixed
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
-        *vectors, normaliser = ctx.saved_tensors
-        wide = [one.float() for one in (grad_outputs[0], *vectors)]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
+        *given, mixed, normaliser = ctx.saved_tensors
+        rounded = (one.to(torch.bfloat16) for one in given)
+        wide = [one.float() for one in (grad_outputs[0], *rounded, mixed)]
         assert _BACKWARD is not None
         with uncast(normaliser):
             found = _BACKWARD(*wide, normaliser, 0.0, ctx.causal)
-        return *(one.to(dtype) for one, dtype in zip(found, ctx.types, strict=True)), None
+        return *(one.to(like.dtype) for one, like in zip(found, given, strict=True)), None

@@ -160,18 +160,18 @@ def add_and_norm(
         stream, update: `x` and `y`.
         alpha: a factor of the stream.
     """
-    if not _is_decoding(stream) and is_plain(norm) and not torch.compiler.is_compiling() and fits(stream, update):
-        kind = Kind(eps=norm.eps, centred=isinstance(norm, LayerNorm), alpha=alpha)
-        return add_norm(stream, update, norm.weight, getattr(norm, "bias", None), kind)
+    if not _is_decoding(stream) and is_plain(norm):
+        bias = getattr(norm, "bias", None)
+        if fits(stream, update, norm.weight, bias):
+            kind = Kind(eps=norm.eps, centred=isinstance(norm, LayerNorm), alpha=alpha)
+            return add_norm(stream, update, norm.weight, bias, kind)
     total = stream + update if alpha == 1 else alpha * stream + update
     return total, norm(total)
 
 
 def _is_fused(norm: LayerNorm | RMSNorm, stream: Tensor, update: Tensor | None) -> bool:
     """Whether `add_norm` computes what the layer would: under autocast, LayerNorm's result is float32."""
-    if torch.compiler.is_compiling() or type(norm.weight) is not nn.Parameter or not fits(stream, update):
-        return False
-    if norm.weight.shape != stream.shape[-1:]:
+    if not fits(stream, update, norm.weight, getattr(norm, "bias", None)):
         return False
     return (
         stream.dtype != torch.bfloat16 or not torch.is_autocast_enabled(stream.device.type) or isinstance(norm, RMSNorm)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from addnorm.kernels.derivatives import Grads, gradients, once
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -63,6 +65,18 @@ class LevelHead(nn.Module):
         return means.reshape(noisy.shape).to(noisy.dtype)
 
 
+def _graph(ctx: Any, grad: Tensor) -> Grads:
+    features, seen, weight, scores, bias, _ = ctx.saved_tensors
+
+    def means(features: Tensor, seen: Tensor, scores: Tensor, bias: Tensor) -> Tensor:
+        levels = _levels(seen)
+        logits = F.linear(features, scores, bias) - weight.detach() * (seen - levels).square()
+        return (logits.softmax(-1) @ levels)[:, None]
+
+    of_features, of_seen, of_scores, of_bias = gradients(means, [features, seen, scores, bias], [grad])
+    return of_features, of_seen, None, of_scores, of_bias
+
+
 class _Means(torch.autograd.Function):
     """`x^` of many pixels, part by part; backwards `dx^ / dscores_k = p(k | z) (x_k - x^)`, with p made again.
 
@@ -79,8 +93,8 @@ class _Means(torch.autograd.Function):
         return means
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+    @once(_graph)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
         features, seen, weight, scores, bias, means = ctx.saved_tensors
         levels, to_features, to_seen = _levels(seen), torch.empty_like(features), torch.empty_like(seen)
         to_scores, to_bias = torch.zeros_like(scores), torch.zeros_like(bias)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from addnorm.kernels.depth_attention import depth_attention
 from addnorm.kernels.depth_history import History, Norm, begin
 from addnorm.kernels.depth_history_call import LAYER, RMS
-from addnorm.layers.norm import EPS, LayerNorm, NormKind, RMSNorm, make_norm
+from addnorm.layers.norm import EPS, LayerNorm, NormKind, RMSNorm, is_plain, make_norm
 from addnorm.layers.watched import is_watched
 from addnorm.residual import Connection, Exit
 
@@ -75,8 +75,10 @@ class HistoryConnection(Connection):
 
     def write(self, skip: Sources | History, update: Tensor) -> Sources | History:
         """One source more, or the last one grown."""
-        if isinstance(skip, History):
+        if isinstance(skip, History) and skip.takes(update):
             return skip.append(update) if self.appends else skip.grow(update)
+        if isinstance(skip, History):
+            skip = skip.sources()
         if self.appends:
             return (*skip, update)
         return (*skip[:-1], skip[-1] + update)
@@ -130,14 +132,11 @@ def _of_the_sum(norm: nn.Module, mixture: Tensor, count: int) -> Tensor:
 
 def _read(history: History, norm: nn.Module, count: int = 1) -> tuple[Tensor, History]:
     """The kernel normalises too, where it knows the norm and nobody watches it; `count` divides the norm's eps."""
-    wide = getattr(norm, "weight", history.queries[0]).shape == history.queries.shape[-1:]
-    if wide and not (
-        norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks
-    ):
-        if type(norm) is LayerNorm:
-            return history.read(Norm(kind=LAYER, weight=norm.weight, bias=norm.bias, eps=norm.eps / count**2))
-        if type(norm) is RMSNorm:
-            return history.read(Norm(kind=RMS, weight=norm.weight, eps=norm.eps / count**2))
+    if is_plain(norm):
+        kind, eps = LAYER if isinstance(norm, LayerNorm) else RMS, norm.eps / count**2
+        form = Norm(kind=kind, weight=norm.weight, bias=getattr(norm, "bias", None), eps=eps)
+        if form.fits(history.queries.shape[-1]):
+            return history.read(form)
     mixture, history = history.read(Norm())
     return _of_the_sum(norm, mixture, count), history
 

@@ -78,7 +78,8 @@ class MHCConnection(Connection):
         """Both in one pass over the streams, where both sites have the C++ kernel."""
         if isinstance(skip, Held) and type(following) is MHCConnection:
             weights = following.weights()
-            if mhc_site.fits(skip.base, weights) and weights.phi.shape == self.phi.shape:
+            fits = mhc_site.fits(skip.base, weights) and mhc_site.takes_update(skip, update)
+            if fits and weights.phi.shape == self.phi.shape:
                 return following._normed(
                     weights, *mhc_site.write_and_read(skip, update, weights, following.store_every)
                 )

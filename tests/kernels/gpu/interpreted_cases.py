@@ -95,16 +95,19 @@ def test_the_norm_alone_and_a_norm_without_a_bias(launches: list[str]) -> None:
 
 def test_what_the_kernels_do_not_know_goes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "library", lambda name: None)
-    stream = torch.randn(2, 8)
-    assert fits(stream, stream) and fits(stream, None)
+    stream, gain = torch.randn(2, 8), torch.ones(8)
+    assert fits(stream, stream, gain, gain) and fits(stream, None, gain, None)
     with native.switched(False):
-        assert not fits(stream, None)
-    assert not fits(stream.double(), None)
-    assert not fits(stream.half(), None)
-    assert not fits(stream, stream.half())
-    assert not fits(stream, stream[:1])
-    assert not fits(torch.empty(0, 8), None)
-    assert not fits(torch.empty(1, choice.WIDEST + 1), None)
+        assert not fits(stream, None, gain, None)
+    assert not fits(stream.double(), None, gain, None)
+    assert not fits(stream.half(), None, gain, None)
+    assert not fits(stream, stream.half(), gain, None)
+    assert not fits(stream, stream[:1], gain, None)
+    assert not fits(stream, None, gain[:7], None)
+    assert not fits(stream, None, gain, gain.double())
+    assert not fits(torch.empty(0, 8), None, gain, None)
+    wide = torch.empty(1, choice.WIDEST + 1)
+    assert not fits(wide, None, wide[0], None)
     for n, known in ((choice.MOST_STREAMS, True), (choice.MOST_STREAMS + 1, False)):
         given = site_inputs(((2,), n, 3))
         assert mhc_site.fits(given["streams"], weights(given, "first")) is known

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from addnorm.kernels import native
+from addnorm.kernels.derivatives import PLAIN, is_traced
 
 DEVICE = "cuda"
 PRECISIONS = (torch.float32, torch.bfloat16)
@@ -30,12 +31,12 @@ def takes(*tensors: Tensor) -> bool:
     Where the C++ kernels are switched off, these are too.
     """
     first = tensors[0]
-    usable = first.device.type == DEVICE and native.enabled() and is_installed()
+    usable = first.device.type == DEVICE and native.enabled() and not is_traced() and is_installed()
     return usable and all(_is_plain(one, first) for one in tensors)
 
 
 def _is_plain(one: Tensor, first: Tensor) -> bool:
-    plain = type(one) in (Tensor, torch.nn.Parameter)
+    plain = type(one) in PLAIN and one.layout is torch.strided and not one.is_neg()
     return plain and one.dtype in PRECISIONS and one.device == first.device
 
 

@@ -1,0 +1,38 @@
+"""A tensor that keeps its numbers elsewhere never reaches a kernel that reads addresses.
+
+In a process of its own: what goes wrong here ends the process.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from addnorm.kernels.native import address, has_address
+
+
+@pytest.mark.parametrize("group", ["functions", "sublayers", "shards"])
+def test_a_wrapper_subclass_takes_torchs_path(group):
+    words = [sys.executable, str(Path(__file__).with_name("wrapped_arguments.py")), group]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert told.returncode == 0 and told.stdout.splitlines()[-1].startswith("tried "), told.stdout + told.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(2, device="meta"),
+        torch._efficientzerotensor((2,)),
+        torch.imag(torch.ones(2, dtype=torch.complex64).conj()),
+        torch.ones(2, 2).to_sparse(),
+    ],
+    ids=["meta", "zero", "negated", "sparse"],
+)
+def test_what_has_no_address_is_not_asked_for_one(tensor):
+    assert not has_address(tensor)
+    with pytest.raises(AssertionError, match="has no address"):
+        address(tensor)
