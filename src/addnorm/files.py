@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from addnorm.errors import UserError
+from addnorm.json_file import read_objects
+
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
     """Write a file to a temporary name beside it, sync it, rename it.
@@ -42,7 +45,12 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all; NaN and infinity become strings."""
-    write_atomically(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as indented JSON with a newline; NaN and infinity become strings."""
+    return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def append_json_line(path: Path, row: dict[str, Any]) -> None:
@@ -58,18 +66,17 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a torn last line (a crash while writing) is left out."""
-    rows: list[dict[str, Any]] = []
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            if number < len(lines) - 1:
-                raise
-    return rows
+    """The rows of a JSON-lines file; a torn last line (a crash while writing) is left out.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: another line is no JSON object.
+    """
+    content = path.read_bytes()
+    rows, bad = read_objects(content)
+    if bad and (bad[0] <= content.count(b"\n") or len(bad) > 1):
+        raise UserError(f"{path} line {bad[0]} is no row of it; the file is damaged: put it back, or delete it.")
+    return [row for _, row in rows]
 
 
 def finite(value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from addnorm.errors import UserError
-from addnorm.training.run import train
+from addnorm.training.run import load_model, train
 from addnorm.training.run_folder import RunFolder
 
 
@@ -83,6 +83,11 @@ def test_too_large_a_model_is_a_clear_error(tiny, tmp_path):
 def test_a_damaged_config_is_a_clear_error(tiny, tmp_path, content):
     train(tiny(), tmp_path / "run")
     (tmp_path / "run" / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.json"):
+        load_model(tmp_path / "run")
+    with pytest.raises(UserError, match=r"config\.json"):
+        train(tiny(seed=1), tmp_path / "run", resume=True)
+    (tmp_path / "run" / "manifest.json").unlink()  # a run of an older release
     with pytest.raises(UserError, match=r"config\.json"):
         train(tiny(), tmp_path / "run", resume=True)
 

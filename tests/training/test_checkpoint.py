@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from addnorm.errors import UserError
+from addnorm.files import sha256
 from addnorm.training.checkpoint import MANIFEST, OPTIMIZER, STATE, WEIGHTS, Checkpoint, Checkpoints
 
 FILES = (WEIGHTS, OPTIMIZER, STATE)
@@ -106,11 +107,47 @@ def test_when_all_are_damaged_the_error_names_each(kept):
         kept.load()
 
 
-def test_pointers_that_are_lost_or_nonsense_do_no_harm(kept):
-    (kept.folder / "last").write_bytes(b"\xff\xfe\x00")
-    (kept.folder / "best").unlink()
-    assert step_loaded(kept, "last") == (30, {})
-    assert step_loaded(kept, "best") == (30, {})
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"step-99999999", b"x" * 10**6, None])
+@pytest.mark.parametrize("pointer", ["last", "best"])
+def test_a_pointer_that_is_lost_or_nonsense_is_told(kept, pointer, content):
+    (kept.folder / pointer).unlink() if content is None else (kept.folder / pointer).write_bytes(content)
+    assert step_loaded(kept, pointer) == (30, {pointer: "it names no checkpoint"})
+
+
+@pytest.mark.parametrize("content", [b"step-00000030\n", b"nonsense", None])
+def test_the_best_is_found_without_its_pointer(tmp_path, content):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step, loss, best in ((10, 3.0, True), (20, 2.0, True), (30, 2.5, False)):
+        counters = {"step": step, "validation_step": step, "validation_loss": loss, "best_loss": min(loss, 3.0)}
+        counters["best_loss"] = 2.0 if step > 10 else 3.0
+        saved = checkpoint(step)
+        saved.state["counters"] = counters
+        checkpoints.save(saved, best=best)
+    assert step_loaded(checkpoints, "best") == (20, {})
+    path = checkpoints.folder / "best"
+    path.unlink() if content is None else path.write_bytes(content)
+    step, faults = step_loaded(checkpoints, "best")
+    assert step == 20 and list(faults) == ["best"]
+    checkpoints.mend_pointers()
+    assert step_loaded(checkpoints, "best") == (20, {})
+
+
+def test_a_run_without_an_evaluation_has_no_best_and_nothing_is_told(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    saved = checkpoint(5)
+    saved.state["counters"] = {"step": 5, "validation_step": -1, "validation_loss": "nan", "best_loss": "inf"}
+    checkpoints.save(saved, best=False)
+    assert step_loaded(checkpoints, "best") == (5, {})
+
+
+def test_a_file_that_is_no_checkpoint_under_a_manifest_that_fits_gives_way(kept):
+    folder = kept.folder / "step-00000030"
+    for content in (b"", b"\xff" * 8, (2**40).to_bytes(8, "little") + b"{", (2).to_bytes(8, "little") + b"[]"):
+        (folder / WEIGHTS).write_bytes(content)
+        manifest = json.loads((folder / MANIFEST).read_text())
+        (folder / MANIFEST).write_text(json.dumps(manifest | {WEIGHTS: sha256(folder / WEIGHTS)}))
+        step, faults = step_loaded(kept)
+        assert step == 20 and "no checkpoint" in faults["step-00000030"]
 
 
 def test_a_step_is_written_again_over_its_damaged_checkpoint(kept):

@@ -13,9 +13,10 @@ from dataclasses import asdict
 import pytest
 
 from addnorm.errors import UserError
-from addnorm.files import read_json_lines, sha256
+from addnorm.files import sha256
 from addnorm.training.checkpoint import WEIGHTS
 from addnorm.training.interruption import Interrupted, StopNow, Watch
+from addnorm.training.metrics import FILE, Metrics
 from addnorm.training.run import train
 
 PROGRAM = """
@@ -36,7 +37,7 @@ except Interrupted as stop:
 
 
 def rows_of(folder):
-    rows = read_json_lines(folder / "metrics.jsonl")
+    rows = Metrics(folder / FILE).rows()
     return [{key: value for key, value in row.items() if key not in ("wall_s", "cpu_s")} for row in rows]
 
 

@@ -11,7 +11,7 @@ from addnorm.probes.nonfinite import origin
 from addnorm.training.interruption import Watch
 from addnorm.training.run import train
 from addnorm.training.run_folder import RunFolder
-from addnorm.training.trainer import Trainer
+from addnorm.training.trainer import NotFiniteWarning, Trainer
 
 
 @pytest.fixture
@@ -31,6 +31,57 @@ def poison(trainer, site, steps):
             output.register_hook(lambda gradient: torch.full_like(gradient, math.inf))
 
     trainer.stack.blocks[site].get_submodule("sublayer").register_forward_hook(hook)
+
+
+def test_a_skipped_step_leaves_running_statistics_as_they_were(tiny, trainer_of):
+    trainer = trainer_of(tiny(scheme="post-norm(norm=batch)", num_layers=2, signals=0, evaluations=1, saves=2))
+    model_loss, seen = trainer.task.loss, {}
+
+    def poisoned(model, batch):
+        if trainer.at.step in (4, 9) and model.training:
+            with torch.no_grad():
+                handle = model.stack.register_forward_pre_hook(lambda module, given: (given[0] * math.nan, *given[1:]))
+                try:
+                    return model_loss(model, batch)
+                finally:
+                    handle.remove()
+        return model_loss(model, batch)
+
+    def loss(model, batch):
+        found = poisoned(model, batch)
+        return found if found.requires_grad else found.requires_grad_()
+
+    def remember(trainer):
+        seen[trainer.at.step] = {name: tensor.clone() for name, tensor in trainer.model.named_buffers()}
+
+    trainer.task.loss = loss
+    assert trainer.train(remember) == "finished"
+    assert [row["step"] for row in skipped(trainer)] == [5, 10]
+    assert any("running_mean" in name for name in seen[4])
+    for name, before in seen[4].items():
+        assert torch.equal(seen[5][name], before), name
+    assert any(not torch.equal(seen[6][name], before) for name, before in seen[5].items())
+    assert math.isfinite(trainer.at.validation_loss)
+    kept = trainer.run.checkpoints.load("last")
+    assert kept is not None and all(tensor.isfinite().all() for tensor in kept[0].weights.values())
+
+
+def test_weights_that_are_not_finite_are_never_written(tiny, trainer_of):
+    trainer = trainer_of(tiny(signals=0, evaluations=1, saves=2))
+    step_of = trainer.optimizer.step
+
+    def wreck(learning_rate):
+        step_of(learning_rate)
+        if trainer.at.step == 14:
+            next(iter(trainer.optimizer.buffers.values())).values.fill_(math.inf)
+
+    trainer.optimizer.step = wreck
+    with pytest.warns(NotFiniteWarning, match="is not saved"):
+        assert trainer.train(lambda trainer: None) in ("finished", "diverged")
+        trainer.save()
+    kept = trainer.run.checkpoints.load("last")
+    assert kept is not None and kept[0].state["step"] == 10
+    assert all(tensor.isfinite().all() for tensor in kept[0].weights.values())
 
 
 def skipped(trainer):

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from addnorm import tasks
-from addnorm.files import read_json_lines, sha256
+from addnorm.files import sha256
 from addnorm.training.checkpoint import WEIGHTS
+from addnorm.training.metrics import FILE, Metrics
 from addnorm.training.rollback import SpikeGuard
 from addnorm.training.run import load_model, train
 from addnorm.training.trainer import Trainer
@@ -28,7 +29,7 @@ def crash_at(step):
 
 
 def rows_of(folder):
-    rows = read_json_lines(folder / "metrics.jsonl")
+    rows = Metrics(folder / FILE).rows()
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from addnorm.errors import UserError
-from addnorm.files import read_json_lines, sha256
+from addnorm.files import sha256
 from addnorm.training.checkpoint import WEIGHTS, CheckpointWarning
+from addnorm.training.metrics import FILE, Metrics
 from addnorm.training.run import ResumeWarning, load_model, train
 from addnorm.training.run_folder import RunFolder
 
@@ -34,7 +35,7 @@ def crash_at(step):
 
 def rows_of(folder):
     """The rows without what differs from run to run: times."""
-    rows = read_json_lines(folder / "metrics.jsonl")
+    rows = Metrics(folder / FILE).rows()
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
@@ -68,7 +69,7 @@ def test_a_run_learns_and_its_folder_holds_everything(tiny, tmp_path):
 
 def test_rows_come_in_the_promised_form(tiny, tmp_path):
     train(tiny(evaluations=4, signals=4), tmp_path / "run")
-    rows = read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    rows = Metrics(tmp_path / "run" / FILE).rows()
     steps = {event: [row["step"] for row in rows if row["event"] == event] for event in {row["event"] for row in rows}}
     assert steps == {
         "validation": [0, 5, 10, 15, 20],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from addnorm import schemes
 from addnorm.errors import UserError
 from addnorm.interop.families import FAMILIES, REQUIRED, Family
+from addnorm.json_file import read_object
 from addnorm.models.decoder import Transformer
 from addnorm.models.encoder import Encoder
 
@@ -73,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: the file is missing or holds none.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_object(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); name the folder of a checkpoint.") from error
     if not isinstance(value, dict):

@@ -21,10 +21,14 @@ from addnorm.errors import UserError
 from addnorm.files import sha256
 from addnorm.interop import hugging_face
 from addnorm.interop.configs import CONFIG, read_json, read_shape
+from addnorm.json_file import read_bytes
+from addnorm.manifest import Manifest
 
 POINTERS = ("best", "last")
 WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.json", "manifest.json"
 _TRAINING_CHOICES = ("dropout", "attention_dropout")
+LONGEST_NAME = 100
+_NAME = re.compile(r"step-[0-9]{1,20}")
 _FIRST_BLOCK = re.compile(r"(.*?)[^.]+\.blocks\.0\.")
 
 
@@ -151,6 +155,8 @@ def _of_run(name: str, folder: Path) -> Source:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{checkpoint / WEIGHTS} cannot be read ({error}); start from another checkpoint.") from error
     ties = read_json(checkpoint / STATE).get("ties", {})
+    if not isinstance(ties, dict) or not all(isinstance(kept, str) and kept in tensors for kept in ties.values()):
+        raise UserError(f"{checkpoint / STATE} ties tensors that are not there; start from another checkpoint.")
     tensors |= {tied: tensors[kept] for tied, kept in ties.items()}
     prefix = body_prefix(tensors)
     task = str(config.get("task"))
@@ -167,17 +173,37 @@ def _of_run(name: str, folder: Path) -> Source:
 def _checkpoint(folder: Path) -> Path:
     """The checkpoint that a run's folder calls its best, or its last."""
     for pointer in POINTERS:
-        try:
-            found = folder / "checkpoints" / (folder / "checkpoints" / pointer).read_text().strip()
-        except OSError:
+        path = folder / "checkpoints" / pointer
+        if not path.exists():
             continue
-        if found.is_dir():
-            return found
+        try:
+            name = read_bytes(path, LONGEST_NAME).decode().strip()
+        except (OSError, ValueError):
+            name = ""
+        if not _NAME.fullmatch(name) or not (path.parent / name).is_dir():
+            raise UserError(f"{path} is damaged: it names no checkpoint; resume the run, which mends it.")
+        _check_is(pointer, path.parent / name)
+        return path.parent / name
     raise UserError(f"{folder} has no checkpoint yet; train it first, or start from another run.")
+
+
+def _check_is(pointer: str, checkpoint: Path) -> None:
+    """Refuse a newest checkpoint for the best one: what a run had reached stands in the state of each."""
+    counters = read_json(checkpoint / STATE).get("counters")
+    if not isinstance(counters, dict):
+        return
+    best, loss = counters.get("best_loss"), counters.get("validation_loss")
+    is_best = counters.get("validation_step") == counters.get("step") and loss == best
+    if isinstance(best, (int, float)) and not is_best:
+        what = "does not name the best checkpoint" if pointer == "best" else "stands alone: best is missing"
+        raise UserError(f"{checkpoint.parent / pointer} {what}; resume the run, which mends it.")
 
 
 def _check_whole(checkpoint: Path) -> None:
     """Refuse a checkpoint that is not what was written."""
+    for name, text in Manifest(checkpoint.parent.parent).faults().items():
+        if name == CONFIG:
+            raise UserError(f"{checkpoint.parent.parent / name}: {text}; put it back, or start from another run.")
     manifest = read_json(checkpoint / MANIFEST)
     for name in (WEIGHTS, STATE):
         if not (checkpoint / name).exists() or sha256(checkpoint / name) != manifest.get(name):

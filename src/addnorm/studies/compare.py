@@ -124,7 +124,7 @@ def conclude(spec: CompareConfig, store: Store, failures: Mapping[str, str]) -> 
             "bytes_per_token": about.get("bytes_per_token"),
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "wall_s": sum(row["wall_s"] for row in read_json_lines(store.folder / TIMES)),
+        "wall_s": sum(float(row.get("wall_s", 0)) for row in read_json_lines(store.folder / TIMES)),
         "arms": [{**row, "verdict_text": _in_unit(row["verdict_text"], unit)} for row in rows(spec, found)],
         "answers": [{**item, "answer": _in_unit(item["answer"], unit)} for item in answers(spec, found)],
         "failures": [{"run": name, "error": error} for name, error in failures.items()],

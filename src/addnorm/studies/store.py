@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from addnorm.errors import UserError
-from addnorm.files import finite, read_json_lines, write_json
+from addnorm.files import finite, write_json
+from addnorm.json_file import read_object
 from addnorm.studies.spec import CompareConfig, Run
+from addnorm.training.checkpoint import Checkpoints
+from addnorm.training.run_folder import RunFolder
 
 # How a run can end so that training it again would give the same.
 ENDED = ("finished", "diverged")
@@ -74,12 +77,12 @@ class Store:
     def has_ended(self, run: Run) -> bool:
         """Whether the run needs no more training."""
         result = self._result(run)
-        return result is not None and result.get("status") in ENDED
+        return result is not None and result.get("status") in ENDED and not self._faults(run)
 
     def prepare(self, run: Run) -> bool:
         """Whether training can go on from a checkpoint; a folder that has none is cleared for a fresh start."""
         folder = self.run_folder(run)
-        if (folder / "checkpoints" / "last").exists():
+        if (folder / "checkpoints" / "last").exists() or Checkpoints(folder / "checkpoints").names():
             return True
         if folder.exists():
             shutil.rmtree(folder)
@@ -88,35 +91,37 @@ class Store:
     def record(self, run: Run) -> RunRecord | None:
         """What an ended run left; None for one that has not ended."""
         result, folder = self._result(run), self.run_folder(run)
-        if result is None or result.get("status") not in ENDED:
+        if result is None or result.get("status") not in ENDED or self._faults(run):
             return None
         return RunRecord(
             seed=run.config.seed,
-            about=_restored(json.loads((folder / "run.json").read_text())),
+            about=_restored(RunFolder(folder).read("run.json")),
             result=_restored(result),
-            rows=_restored(read_json_lines(folder / "metrics.jsonl")),
+            rows=_restored(RunFolder(folder).rows()),
         )
 
     def environment(self, run: Run) -> dict[str, Any]:
         """The machine and versions that a run saw."""
-        path = self.run_folder(run) / "environment.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return _read(self.run_folder(run) / "environment.json") or {}
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Store what came out."""
         write_json(self.folder / "results.json", results)
 
     def _result(self, run: Run) -> dict[str, Any] | None:
-        path = self.run_folder(run) / "result.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return _read(self.run_folder(run) / "result.json")
+
+    def _faults(self, run: Run) -> dict[str, str]:
+        """What of a run that ended is not as it was written: training goes on from its last checkpoint, and says so."""
+        return RunFolder(self.run_folder(run)).faults()
 
     def _check_same(self, spec: CompareConfig) -> None:
         path = self.folder / "spec.json"
         if not path.exists():
             raise UserError(f"{self.folder} holds no comparison to resume; leave out --resume to start one there.")
         try:
-            stored = json.loads(path.read_text())
-        except ValueError as error:
+            stored = read_object(path)
+        except (OSError, ValueError) as error:
             raise UserError(f"{path} is not readable JSON ({error}); start anew in another folder.") from error
         changes = differences(stored, json.loads(json.dumps(finite(asdict(spec)))))
         if changes:
@@ -142,6 +147,14 @@ def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 def _shown(values: dict[str, Any], name: str) -> str:
     return json.dumps(values[name]) if name in values else "not given"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a file of a run holds; None if it is missing or damaged."""
+    try:
+        return read_object(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _restored(value: Any) -> Any:

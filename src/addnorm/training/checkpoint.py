@@ -6,15 +6,19 @@
                   manifest.json          SHA-256 of each of the others
     last, best                           text files, each the name of a folder
 
+The names in `last` and `best` are held against what the checkpoints themselves say of their step and their loss: a lost
+or wrong name is told, and the best checkpoint is found without it.
+
 Nothing is unpickled: tensors are safetensors, the rest is JSON.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +29,12 @@ from torch import Tensor
 
 from addnorm.errors import UserError
 from addnorm.files import sha256, sync, write_atomically, write_json
+from addnorm.json_file import read_bytes, read_object
+from addnorm.manifest import fault, listed
 
 WEIGHTS, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+POINTERS = ("last", "best")
+LONGEST_NAME = 100
 
 
 class CheckpointWarning(UserWarning):
@@ -85,40 +93,42 @@ class Checkpoints:
         return name
 
     def load(self, prefer: str = "last") -> tuple[Checkpoint, dict[str, str]] | None:
-        """The checkpoint that `prefer` ("last" or "best") points to, or the newest that is whole.
+        """The last or the best checkpoint, as `prefer` says, or the newest that is whole.
 
         Returns:
-            The checkpoint, and what is wrong with each that was passed over; None when there is no checkpoint at all.
+            The checkpoint, and what is wrong with each that was passed over, and with a pointer; None when there is no
+            checkpoint at all.
 
         Raises:
             UserError: there are checkpoints and all are damaged.
         """
         names = self.names()
-        pointed = self._pointed(prefer)
-        order = ([pointed] if pointed in names else []) + [name for name in reversed(names) if name != pointed]
-        faults: dict[str, str] = {}
-        for name in order:
-            fault = self.fault(name)
-            if fault is None:
-                return _read(self.folder / name), faults
-            faults[name] = fault
-        if faults:
-            listed = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
-            raise UserError(f"no checkpoint in {self.folder} can be read ({listed}); start the run afresh.")
+        wanted, faults = self._wanted(prefer, names)
+        for name in dict.fromkeys([*wanted, *reversed(names)]):
+            found = self.fault(name)
+            if found is None:
+                try:
+                    return _read(self.folder / name), faults
+                except (OSError, SafetensorError, ValueError, TypeError) as error:
+                    found = f"it is no checkpoint, though it is as it was written: {error}"
+            faults[name] = found
+        if names:
+            raise UserError(f"no checkpoint in {self.folder} can be read ({listed(faults)}); start the run afresh.")
         return None
 
     def fault(self, name: str) -> str | None:
         """What is wrong with a checkpoint's files; None when all are what the manifest says."""
         folder = self.folder / name
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
-            for file in (WEIGHTS, OPTIMIZER, STATE):
-                if sha256(folder / file) != manifest[file]:
-                    return f"{file} has another SHA-256 than when it was written"
-        except FileNotFoundError as error:
-            return f"{Path(error.filename).name} is missing"
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            manifest = read_object(folder / MANIFEST)
+        except FileNotFoundError:
+            return f"{MANIFEST} is missing"
+        except (OSError, ValueError) as error:
             return f"{MANIFEST} cannot be read: {error}"
+        for file in (WEIGHTS, OPTIMIZER, STATE):
+            found = fault(folder / file, str(manifest.get(file)))
+            if found is not None:
+                return f"{file}: {found}"
         return None
 
     def set_aside(self, name: str) -> None:
@@ -133,11 +143,52 @@ class Checkpoints:
             for path in self.folder.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def _pointed(self, pointer: str) -> str | None:
+    def mend_pointers(self) -> None:
+        """Have `last` and `best` name what they should, where the checkpoints say it.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written.
+        """
+        names = self.names()
+        for pointer in POINTERS:
+            wanted, faults = self._wanted(pointer, names)
+            if faults and wanted:
+                write_atomically(self.folder / pointer, wanted[0] + "\n")
+
+    def _wanted(self, pointer: str, names: list[str]) -> tuple[list[str], dict[str, str]]:
+        """What a pointer should lead to, the likeliest first, and what is wrong with the pointer."""
+        pointed = self._pointed(pointer)
+        if not names:
+            return [], {}
+        if pointer == "last":
+            # A crash may leave a checkpoint that nothing names yet; it is newer, and as good.
+            return names[-1:], {} if pointed in names else {"last": "it names no checkpoint"}
+        states = {name: state for name in names if (state := self._state(name)) is not None}
+        told = _best(states)
+        if pointed in names and (pointed in told or not told or pointed not in states):
+            return [pointed, *told[-1:]], {}
+        if told:
+            return told[-1:], {"best": f"it does not name {told[-1]}, the best by what the checkpoints say"}
+        none_yet = pointed is None and all(_lowest(state) == math.inf for state in states.values())
+        return [], {} if none_yet and _has_counters(states) else {"best": "it names no checkpoint"}
+
+    def _state(self, name: str) -> dict[str, Any] | None:
+        """A checkpoint's state, if it is as it was written."""
+        folder = self.folder / name
         try:
-            return (self.folder / pointer).read_text().strip()
+            digest = str(read_object(folder / MANIFEST).get(STATE))
+            return read_object(folder / STATE) if fault(folder / STATE, digest) is None else None
         except (OSError, ValueError):
             return None
+
+    def _pointed(self, pointer: str) -> str | None:
+        """What stands in a pointer; None where there is none, "" where it cannot be read."""
+        try:
+            return read_bytes(self.folder / pointer, LONGEST_NAME).decode().strip()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            return ""
 
     def _write(self, name: str, checkpoint: Checkpoint) -> None:
         self.folder.mkdir(exist_ok=True)  # not its parents: who removed the run's folder wants none of it back
@@ -160,7 +211,7 @@ class Checkpoints:
 
     def _prune(self) -> None:
         names = self.names()
-        kept = {*names[-2:], self._pointed("last"), self._pointed("best")}
+        kept = {*names[-2:], *self._wanted("last", names)[0][:1], *self._wanted("best", names)[0][:1]}
         for name in names:
             if name not in kept:
                 self._remove(name)
@@ -179,8 +230,32 @@ def reason(error: Exception) -> str:
 
 
 def _read(folder: Path) -> Checkpoint:
-    return Checkpoint(
-        weights=load_file(folder / WEIGHTS),
-        optimizer=load_file(folder / OPTIMIZER),
-        state=json.loads((folder / STATE).read_text()),
-    )
+    state = read_object(folder / STATE)
+    if not isinstance(state.get("step"), int) or not isinstance(state.get("ties"), dict):
+        raise ValueError(f"{STATE} has no step or no ties")
+    return Checkpoint(weights=load_file(folder / WEIGHTS), optimizer=load_file(folder / OPTIMIZER), state=state)
+
+
+def _best(states: Mapping[str, dict[str, Any]]) -> list[str]:
+    """The checkpoints that were the best when they were written and have not been undercut since; two may be equal."""
+    lowest = min(map(_lowest, states.values()), default=math.inf)
+    return [name for name, state in states.items() if _was_best(state) and _lowest(state) == lowest]
+
+
+def _was_best(state: dict[str, Any]) -> bool:
+    """Whether a checkpoint was evaluated when it was written, and was the best by then."""
+    counters = state.get("counters")
+    if not isinstance(counters, dict) or counters.get("validation_step") != counters.get("step"):
+        return False
+    return counters.get("validation_loss") == counters.get("best_loss") and math.isfinite(_lowest(state))
+
+
+def _lowest(state: dict[str, Any]) -> float:
+    """The lowest validation loss of a checkpoint, when this one was written."""
+    counters = state.get("counters")
+    lowest = counters.get("best_loss") if isinstance(counters, dict) else None
+    return float(lowest) if isinstance(lowest, (int, float)) else math.inf
+
+
+def _has_counters(states: Mapping[str, dict[str, Any]]) -> bool:
+    return bool(states) and all(isinstance(state.get("counters"), dict) for state in states.values())

@@ -19,6 +19,7 @@ from addnorm.consent import consented
 from addnorm.errors import UserError
 from addnorm.interop.sources import identity_of
 from addnorm.interop.start import Started, start_from
+from addnorm.manifest import listed
 from addnorm.probes.diagnosis import Thresholds, diagnose
 from addnorm.probes.flops import flops
 from addnorm.probes.memory import activation_bytes
@@ -27,11 +28,11 @@ from addnorm.tasks._task import Problem, Reader
 from addnorm.training import environment
 from addnorm.training.accumulation import first_part
 from addnorm.training.arithmetic import enough_memory, flushed_denormals
-from addnorm.training.checkpoint import Checkpoint, CheckpointWarning
+from addnorm.training.checkpoint import POINTERS, Checkpoint, CheckpointWarning
 from addnorm.training.counters import Progress
 from addnorm.training.interruption import StopNow, Watch
 from addnorm.training.optimizer import parameters_by_type
-from addnorm.training.run_folder import RunFolder, fingerprint
+from addnorm.training.run_folder import DamageWarning, RunFolder, fingerprint
 from addnorm.training.seeding import seeded
 from addnorm.training.snapshot import load_weights_
 from addnorm.training.trainer import Trainer
@@ -42,6 +43,10 @@ LAST_ROWS = 10
 
 class StartWarning(UserWarning):
     """What to know of the weights that a run starts from."""
+
+
+class DivergedWarning(UserWarning):
+    """A model is read of a run that has diverged."""
 
 
 class ResumeWarning(UserWarning):
@@ -76,7 +81,11 @@ def train(
     with run.lock:  # before anything is read: what is found must stay so
         run.check(config, resume=resume)
         if (run.path / "result.json").exists():
-            return run.read("result.json")
+            faults = run.faults()
+            if not faults:
+                return run.read("result.json")
+            text = f"{run.path} has ended, but {listed(faults)}; its end is taken anew from the last checkpoint."
+            warnings.warn(text, DamageWarning, stacklevel=2)
         with Watch() as watch, seeded(config.seed), flushed_denormals(), enough_memory(config):
             result = _train(config, run, watch, on_progress)
             if watch.signal_number is not None:  # it came while the last checkpoint was written
@@ -110,13 +119,23 @@ def load_run(folder: Path, *, task: str | None = None) -> Loaded:
         UserError: the folder holds no run, or no checkpoint that can be read; its task is a file that was not named.
     """
     run = RunFolder(folder)
+    run.check_trusted()
     config = run.config()
     config = replace(config, task=consented(config.task, task, run.path / "config.json"))
     found = run.checkpoints.load("best")
+    diverged = run.has_diverged()
     if found is None:
-        raise UserError(f"{run.path} has no checkpoint yet; train it first.")
+        why = (
+            "diverged before its first checkpoint; train another"
+            if diverged
+            else "has no checkpoint yet; train it first"
+        )
+        raise UserError(f"{run.path} {why}.")
     checkpoint, faults = found
-    _warn(checkpoint, faults)
+    _warn(run, checkpoint, faults)
+    if diverged:
+        text = f"{run.path} diverged; this is its checkpoint of step {checkpoint.state['step']}, from before that."
+        warnings.warn(text, DivergedWarning, stacklevel=3)
     reader = tasks.reader(config, run.path)
     model = reader.build(config)
     load_weights_(model, checkpoint.weights, checkpoint.state["ties"])
@@ -144,7 +163,7 @@ def _train(
     status = trainer.train(_reporter(on_progress))
     trainer.note("end", status=status)
     result = _result(trainer, status)
-    run.write("result.json", result)
+    run.end(result)
     return result
 
 
@@ -179,16 +198,22 @@ def _describe(run: RunFolder, problem: Problem, model: nn.Module, started: Start
     config = problem.config
     start = "" if started is None else identity_of(config.init)
     identity = fingerprint(config, problem.fingerprint, start)
+    about = {"fingerprint": identity, "start_sha256": start, "addnorm": __version__}
+    lines = [] if started is None else started.lines()
     if (run.path / "run.json").exists():
+        contents: dict[str, Any] = {"environment.json": environment.describe()}
+        if "run.json" in run.faults():
+            contents["run.json"] = about | _measure(problem, model) | {"started_from": lines}
+        run.mend(contents, problem.reader.save)
         _check_same(run, config, identity, start)
         _warn_of_threads(run)
         return
-    about = {"fingerprint": identity, "start_sha256": start, "addnorm": __version__} | _measure(problem, model)
-    about["started_from"] = [] if started is None else started.lines()
+    about |= _measure(problem, model) | {"started_from": lines}
     for text in () if started is None else started.warnings:
         warnings.warn(text, StartWarning, stacklevel=5)
     run.create(config, environment.describe())
     problem.reader.save(run.path)
+    run.note_reader()
     run.write("run.json", about)
 
 
@@ -232,17 +257,42 @@ def _restore(trainer: Trainer) -> None:
         run.rewind(-1)
         return
     checkpoint, faults = found
-    _warn(checkpoint, faults)
-    for name in faults:
+    _warn(run, checkpoint, faults)
+    for name in faults.keys() - set(POINTERS):
         run.checkpoints.set_aside(name)
-    trainer.restore(checkpoint)
-    run.rewind(trainer.at.step)
+    try:
+        trainer.restore(checkpoint)
+    except UserError:
+        raise
+    except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"step {checkpoint.state['step']} in {run.checkpoints.folder} is no checkpoint of this run ({said}); "
+            "it was written for another config, or by another release of addnorm."
+        ) from error
+    run.checkpoints.mend_pointers()
+    run.rewind(trainer.at.step, checkpoint.state.get("metrics"))
 
 
-def _warn(checkpoint: Checkpoint, faults: dict[str, str]) -> None:
+def _warn(run: RunFolder, checkpoint: Checkpoint, faults: dict[str, str]) -> None:
+    """Say what was passed over, and what the model that is taken instead had reached."""
     for name, fault in faults.items():
-        text = f"checkpoint {name} is damaged: {fault}; taking step {checkpoint.state['step']} instead."
+        what = run.checkpoints.folder / name if name in POINTERS else f"checkpoint {name}"
+        text = f"{what} is damaged: {fault}; taking step {checkpoint.state['step']} instead{_reached(checkpoint)}."
         warnings.warn(text, CheckpointWarning, stacklevel=4)
+
+
+def _reached(checkpoint: Checkpoint) -> str:
+    """` (validation loss 2.5, the best had 2.1)`, as far as the checkpoint says it."""
+    counters = checkpoint.state.get("counters")
+    if not isinstance(counters, dict):
+        return ""
+    loss, best = counters.get("validation_loss"), counters.get("best_loss")
+    return f" (validation loss {loss:.4g}, the best by then {best:.4g})" if _numbers(loss, best) else ""
+
+
+def _numbers(*values: object) -> bool:
+    return all(isinstance(value, (int, float)) for value in values)
 
 
 def _warn_of_threads(run: RunFolder) -> None:

@@ -6,24 +6,40 @@
     checkpoints/      see `addnorm.training.checkpoint`
     tokenizer.json    what turns text into the model's tokens
     result.json       only when the run has ended by itself
+    manifest.json     SHA-256 of the files that the run is read from: see `addnorm.manifest`
 
 On resume, rows of metrics.jsonl that stand behind the checkpoint are taken out, by rewriting the file whole, before the
-first new row: every row is of the run that led to the weights, and none comes twice.
+first new row: every row is of the run that led to the weights, and none comes twice. Each row carries a checksum, and
+each checkpoint says what stood in metrics.jsonl when it was written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from addnorm.config import RunConfig
 from addnorm.errors import UserError, unknown
-from addnorm.files import append_json_line, finite, read_json_lines, write_atomically, write_json
+from addnorm.files import json_text, write_atomically
+from addnorm.json_file import read_object
+from addnorm.manifest import FILE as MANIFEST
+from addnorm.manifest import Manifest, listed
 from addnorm.training.checkpoint import Checkpoints, reason
 from addnorm.training.lock import FolderLock
+from addnorm.training.metrics import FILE as METRICS
+from addnorm.training.metrics import Metrics
+
+FOR_THE_RECORD = ("environment.json", "result.json", METRICS)
+"""Files that a trained model can be read without."""
+
+
+class DamageWarning(UserWarning):
+    """A file of a run is not what was written, and the run can do without it."""
 
 
 class RunFolder:
@@ -37,7 +53,8 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.lock = FolderLock(self.path)
-        self._metrics = self.path / "metrics.jsonl"
+        self.manifest = Manifest(self.path)
+        self.metrics = Metrics(self.path / METRICS)
 
     def check(self, config: RunConfig, *, resume: bool) -> None:
         """Refuse a folder that another run has, and a changed config.
@@ -53,6 +70,7 @@ class RunFolder:
             raise UserError(f"{self.path} exists already; resume it, or name another folder.")
         if not (self.path / "config.json").exists():
             raise UserError(f"{self.path} is no run's folder (it has no config.json); name another folder.")
+        self._restore_config(config)
         changed = differences(self.config(), config)
         if changed:
             raise UserError(
@@ -67,10 +85,58 @@ class RunFolder:
             UserError: the folder cannot be written.
         """
         try:
-            write_json(self.path / "config.json", asdict(config))
-            write_json(self.path / "environment.json", environment)
+            self._write({"config.json": asdict(config), "environment.json": environment})
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({reason(error)}); name a folder you may write.") from error
+
+    def note_reader(self) -> None:
+        """Write down what the reader's files are: tokenizer.json, and what else a task keeps.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        try:
+            self.manifest.note_files(self._of_reader())
+        except OSError as error:
+            raise self._full(error) from error
+
+    def faults(self) -> dict[str, str]:
+        """What is wrong with the files beside the checkpoints, by name.
+
+        A result that the manifest awaits and that is not there was being written when the process was killed.
+        """
+        found = self.manifest.faults()
+        if not (self.path / "result.json").exists():
+            found = {name: text for name, text in found.items() if name not in ("result.json", METRICS)}
+        return found
+
+    def has_diverged(self) -> bool:
+        """Whether the run ended by diverging, as far as it says."""
+        path = self.path / "result.json"
+        try:
+            result = read_object(path) if path.exists() else {}
+        except (OSError, ValueError):  # for the record: it says how the run ended, and no more
+            return False
+        diagnosis = result.get("diagnosis")
+        return "diverged" in (result.get("status"), diagnosis.get("kind") if isinstance(diagnosis, dict) else None)
+
+    def check_trusted(self) -> None:
+        """Refuse a model whose config or tokenizer is not the one that it was trained with.
+
+        Raises:
+            UserError: names each damaged file.
+        """
+        faults = self.faults()
+        if MANIFEST in faults:
+            text = f"{self.path / MANIFEST}: {faults[MANIFEST]}; what it speaks for cannot be checked."
+            warnings.warn(text, DamageWarning, stacklevel=4)
+            return
+        fatal = {name: text for name, text in faults.items() if name not in FOR_THE_RECORD}
+        if fatal:
+            raise UserError(
+                f"{self.path} cannot be trusted: {listed(fatal)}; put back what was written, "
+                "or train it on with --resume, which writes anew what it can."
+            )
 
     def config(self) -> RunConfig:
         """The config that the run was started with.
@@ -83,7 +149,23 @@ class RunFolder:
         for name in values:
             if name not in allowed:
                 raise unknown(f"field of {self.path / 'config.json'}", name, allowed)
-        return RunConfig(**values)
+        try:
+            return RunConfig(**values)
+        except UserError as error:
+            raise UserError(f"{self.path / 'config.json'}: {error}") from error
+
+    def _restore_config(self, config: RunConfig) -> None:
+        """Write a damaged config.json anew, if the caller's config is the one that was written."""
+        fault = self.faults().get("config.json")
+        if fault is None:
+            return
+        if hashlib.sha256(json_text(asdict(config)).encode()).hexdigest() != self.manifest.entries()["config.json"]:
+            raise UserError(
+                f"{self.path / 'config.json'}: {fault}, and the config given is not what was written either; "
+                "put it back, or name another folder."
+            )
+        self.write("config.json", asdict(config))
+        warnings.warn(f"{self.path / 'config.json'}: {fault}; written anew.", DamageWarning, stacklevel=4)
 
     def _unreadable(self, name: str, error: Exception) -> str:
         """Why a file of the folder is not there to be read, in words."""
@@ -102,14 +184,11 @@ class RunFolder:
             UserError: it is missing or damaged.
         """
         try:
-            value = json.loads((self.path / name).read_text())
+            return read_object(self.path / name)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self._unreadable(name, error)}; give the folder of a run, as train leaves it."
             ) from error
-        if not isinstance(value, dict):
-            raise UserError(f"{self.path / name} holds no JSON object; it is damaged.")
-        return value
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file of the folder.
@@ -118,7 +197,20 @@ class RunFolder:
             UserError: the disk is full or the folder cannot be written.
         """
         try:
-            write_json(self.path / name, value)
+            self._write({name: value})
+        except OSError as error:
+            raise self._full(error) from error
+
+    def end(self, result: dict[str, Any]) -> None:
+        """Write the result, with what the metrics are at the end.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        try:
+            if (self.path / METRICS).exists():
+                self.manifest.note_files({METRICS})
+            self._write({"result.json": result})
         except OSError as error:
             raise self._full(error) from error
 
@@ -129,27 +221,79 @@ class RunFolder:
             UserError: the disk is full or the folder cannot be written.
         """
         try:
-            append_json_line(self._metrics, row)
+            self.metrics.append(row)
         except OSError as error:
             raise self._full(error) from error
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the metrics."""
-        return read_json_lines(self._metrics) if self._metrics.exists() else []
+        return self.metrics.rows()
 
-    def rewind(self, step: int) -> None:
-        """Take out the rows that a resume at `step` will write again, and a torn last line."""
-        kept = [row for row in self.rows() if _stands(row, step)]
-        lines = "".join(json.dumps(finite(row), allow_nan=False) + "\n" for row in kept)
+    def rewind(self, step: int, mark: object = None) -> None:
+        """Take out the rows that a resume at `step` will write again, and a torn last line.
+
+        Args:
+            step: of the checkpoint that the run goes on from.
+            mark: what that checkpoint says of the metrics, as `Metrics.mark` gave it.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
         try:
-            write_atomically(self._metrics, lines)
+            fault = self.metrics.rewind(step, mark)
         except OSError as error:
             raise self._full(error) from error
+        if fault:
+            warnings.warn(f"{self.path / METRICS}: {fault}", DamageWarning, stacklevel=5)
+
+    def mend(self, contents: Mapping[str, Any], save_reader: Callable[[Path], None]) -> None:
+        """Write anew what is damaged, and refuse to go on where it does not become what was written.
+
+        Args:
+            contents: of the JSON files, by name.
+            save_reader: writes the reader's files into a folder.
+
+        Raises:
+            UserError: a file is another one than at the start; the folder cannot be written.
+        """
+        faults = self.faults()
+        if MANIFEST in faults:
+            warnings.warn(f"{self.path / MANIFEST}: {faults[MANIFEST]}; written anew.", DamageWarning, stacklevel=5)
+            self.manifest.path.unlink(missing_ok=True)
+            self.manifest.note_files({name for name in ("config.json", *contents) if (self.path / name).exists()})
+            self.note_reader()
+            return
+        anew = {name: text for name, text in faults.items() if name not in ("result.json", METRICS)}
+        if not anew:
+            return
+        for name in anew.keys() & contents.keys():
+            write_atomically(self.path / name, json_text(contents[name]))
+        if anew.keys() - contents.keys():
+            save_reader(self.path)
+        left = {name: text for name, text in self.faults().items() if name not in FOR_THE_RECORD}
+        if left:
+            raise UserError(
+                f"{self.path} cannot go on: {listed(left)}, and it cannot be made again; put it back, or start afresh."
+            )
+        warnings.warn(f"{self.path}: {listed(anew)}; written anew.", DamageWarning, stacklevel=5)
+        self.manifest.note_files({name for name in anew if (self.path / name).exists()})
+
+    def _write(self, contents: Mapping[str, Any]) -> None:
+        """Write JSON files; what they shall be is noted first."""
+        texts = {name: json_text(value) for name, value in contents.items()}
+        self.manifest.note({name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()})
+        for name, text in texts.items():
+            write_atomically(self.path / name, text)
+
+    def _of_reader(self) -> set[str]:
+        """The JSON files in the folder that are not ours: before the first step, those of the reader."""
+        ours = {"config.json", "run.json", MANIFEST, *FOR_THE_RECORD}
+        return {path.name for path in self.path.glob("[!.]*.json") if path.is_file()} - ours
 
     def _is_empty(self) -> bool:
-        """Hidden files are what a crash left half written."""
+        """Hidden files are what a crash left half written; a list without a file was written just before one."""
         try:
-            return all(path.name.startswith(".") for path in self.path.iterdir())
+            return all(path.name.startswith(".") or path.name == MANIFEST for path in self.path.iterdir())
         except OSError as error:
             raise UserError(f"{self.path} cannot be read ({reason(error)}); name a folder you may write.") from error
 
@@ -185,11 +329,3 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
         for name in before
         if before[name] != after[name] and name not in FREE
     ]
-
-
-def _stands(row: dict[str, Any], step: int) -> bool:
-    """Whether a row was written before the checkpoint of `step`."""
-    if row["event"] == "end":
-        return False
-    # Signals carry the number of updates before the step they were measured in; other rows, that after it.
-    return row["step"] < step if row["event"] == "signal" else row["step"] <= step

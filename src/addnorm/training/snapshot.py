@@ -37,7 +37,7 @@ def load_weights_(model: nn.Module, tensors: dict[str, Tensor], ties: dict[str, 
     """
     try:
         model.load_state_dict({**tensors, **{name: tensors[kept] for name, kept in ties.items()}})
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(
             f"the checkpoint's weights do not fit the model ({' '.join(str(error).split())}); "
             "it was written for another config, or by another release of addnorm."

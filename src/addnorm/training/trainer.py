@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -31,6 +32,10 @@ from addnorm.training.snapshot import load_weights_, weights_of
 TRAIN_ROWS = 200
 """Rows of the training loss in a run, at most; a synced row takes 0.8 ms."""
 RANDOM_STATE = "random_state"
+
+
+class NotFiniteWarning(UserWarning):
+    """A checkpoint is left out, because its weights are not finite."""
 
 
 class Trainer:
@@ -113,18 +118,28 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint; it is the best one if it was just evaluated and no earlier one was better.
 
+        Weights or moments that are not finite are not written: what is on the disk can be gone on from.
+
         Raises:
             UserError: the disk is full; older checkpoints are untouched.
         """
+        before = self.at
         best = self.at.validation_step == self.at.step and self.at.validation_loss < self.at.best_loss
         if best:
             self.at = replace(self.at, best_loss=self.at.validation_loss)
         with self.averaged():
             weights, ties = weights_of(self.model)
-        state = {"step": self.at.step, "wall_s": self.clock.wall_s, "cpu_s": self.clock.cpu_s}
+        state: dict[str, Any] = {"step": self.at.step, "wall_s": self.clock.wall_s, "cpu_s": self.clock.cpu_s}
         state |= {"counters": self.at.as_json(), "ties": ties, "spikes": self.guard.as_json()}
+        state["metrics"] = self.run.metrics.mark()
         optimizer = {RANDOM_STATE: torch.get_rng_state(), **self.optimizer.tensors()}
         optimizer |= self.average.tensors() | self.guard.tensors()
+        bad = [name for name, tensor in {**optimizer, **weights}.items() if not _is_finite(tensor)]
+        if bad:  # the checkpoint before is worth more than one that nothing can go on from
+            text = f"step {self.at.step} is not saved: {bad[0]} is not finite; the checkpoint before it stays."
+            warnings.warn(text, NotFiniteWarning, stacklevel=3)
+            self.at = before
+            return
         self.run.checkpoints.save(Checkpoint(weights=weights, optimizer=optimizer, state=state), best=best)
 
     def note(self, event: str, **values: Any) -> None:
@@ -166,7 +181,7 @@ class Trainer:
     def _step(self) -> None:
         """One step, its signal flow measured if that is due."""
         before, began_s = self.progress, self.clock.wall_s
-        flow = self._due_flow()
+        flow, buffers = self._due_flow(), self._copied_buffers()
         with self.clock.running(), flow or nullcontext():
             batch = self.task.train_batch(self.at.step)
             loss, norm = self.gradient.backward(self.model, batch), self.optimizer.gradient_norm().item()
@@ -174,6 +189,8 @@ class Trainer:
         good = math.isfinite(loss) and math.isfinite(norm)
         spike = good and loss > self.guard.limit()
         layer = "" if good else origin(self.model, batch, self.gradient.loss)
+        if not good:
+            self._put_back_(buffers)
         learning_rate = self._update(loss, norm if good and not spike else None)
         if flow:
             self.note("signal", **measured, update_ratio=flow.update_ratio())
@@ -214,6 +231,16 @@ class Trainer:
         tensors |= {f"average/{name}": average for name, average in self.average.values.items()}
         return tensors | {f"model/{name}": self.model.get_buffer(name) for name in self._buffers}
 
+    def _copied_buffers(self) -> dict[str, Tensor]:
+        """The buffers before a step: its forward changes running statistics before its gradient is known to be bad."""
+        return {name: self.model.get_buffer(name).clone() for name in self._buffers}
+
+    @torch.no_grad()
+    def _put_back_(self, buffers: dict[str, Tensor]) -> None:
+        """Let a skipped step have changed nothing."""
+        for name, before in buffers.items():
+            self.model.get_buffer(name).copy_(before)
+
     def _due_flow(self) -> SignalFlow | None:
         """The probe, at the first step and in the step that completes a share of the budget."""
         progress = self.budget.progress(self.at.step + 1, self.clock.wall_s + self._last_step_s)
@@ -222,6 +249,10 @@ class Trainer:
             return None
         self.at = replace(self.at, signals=signals)
         return SignalFlow(self.stack)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def _nothing() -> None:
