@@ -10,6 +10,7 @@ import pytest
 import laws
 import laws_of_derivatives
 import laws_of_form
+import laws_of_numbers
 from addnorm import schemes
 from addnorm.residual import Scheme
 
@@ -84,7 +85,11 @@ SPECIFICATIONS = (
 
 LAWS = {
     name: law
+<<<<<<< HEAD
     for module in (laws, laws_of_form, laws_of_derivatives)
+=======
+    for module in (laws, laws_of_form, laws_of_numbers)
+>>>>>>> 473be9d (Count a row's numbers from its first in every LayerNorm, add gradients of half precision up in float32, and give zero vectors a slope)
     for name, law in getmembers(module, isfunction)
     if law.__module__ == module.__name__ and not name.startswith("_")
 }

@@ -1,5 +1,8 @@
 // The sum of a stream and an update, and its LayerNorm or RMSNorm, in one pass; and the backward of both in one pass.
 // One row a token; a row stays in the first cache from its first reading to its last writing.
+// LayerNorm counts a row's numbers, and so the mean that is kept, from its first one: a row far from zero loses nothing,
+// and one of equal numbers is exactly zero. The first lies within sqrt(width) deviations of the mean, so that
+// subtracting it costs a row near zero nothing either.
 // Products are rounded before they are added: then the fused step has the bits of its two halves, one after the other.
 // compile with: -ffp-contract=off
 #include "native.h"
@@ -51,8 +54,9 @@ void forward(const T *stream, const U *update, Norm<Wide<T>> norm, T *sum, T *no
         for (Index i = 0; i < width; ++i) x[i] = wide(in[i]);
       }
       // A loop of its own: with an update or without, the same numbers are added up in the same order.
+      const W first = norm.centred ? x[0] : W(0);
 #pragma omp simd reduction(+ : total)
-      for (Index i = 0; i < width; ++i) total += x[i];
+      for (Index i = 0; i < width; ++i) total += x[i] -= first;
       const W centre = norm.centred ? total / W(width) : W(0);
       if (t + 1 < norm.tokens) {
         fetch(in + width, width, 0);
@@ -95,12 +99,12 @@ void backward(const T *sum, const T *grad_normed, const T *grad_sum, Norm<Wide<T
     for (Index start = thread * share; start < last; start += BLOCK) {
       for (Index t = start; t < std::min(last, start + BLOCK); ++t) {
         const T *x = sum + t * width, *g = grad_normed + t * width;
-        const W centre = norm.centred ? mean[t] : W(0), scale = inverse[t];
+        const W first = norm.centred ? W(wide(x[0])) : W(0), centre = norm.centred ? mean[t] : W(0), scale = inverse[t];
         const W *weight = norm.weight;
         W level = 0, along = 0;
 #pragma omp simd reduction(+ : level, along)
         for (Index i = 0; i < width; ++i) {
-          const W one = wide(g[i]), z = (W(wide(x[i])) - centre) * scale;
+          const W one = wide(g[i]), z = (W(wide(x[i])) - first - centre) * scale;
           of_weight[i] += one * z;
           of_bias[i] += one;
           unit[i] = z;

@@ -12,7 +12,7 @@ from torch import Tensor
 from addnorm.kernels import native
 from addnorm.kernels.derivatives import Grads, gradients, is_traced, once, zeros_like_gradient
 from addnorm.kernels.gpu import choice
-from addnorm.kernels.precision import wide
+from addnorm.kernels.precision import centred, wide
 from addnorm.kernels.rebuild import rebuildable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def add_norm_reference(
     total = stream if update is None else kind.alpha * stream + update
     long = wide(total)
     if kind.centred:
-        long = long - long.mean(-1, keepdim=True)
+        long = centred(long)
     normed = long * (long.square().mean(-1, keepdim=True) + kind.eps).rsqrt() * weight
     return total, (normed if bias is None else normed + bias).to(total.dtype)
 
@@ -96,7 +96,7 @@ def fits(stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | N
 def _forward(
     stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sum, norm; and for backward each token's mean and inverse deviation."""
+    """Sum, norm; and for backward each token's mean, counted from its first number, and inverse deviation."""
     x, y = stream.contiguous(), None if update is None else update.contiguous()
     numbers = torch.empty(2, x.numel() // x.shape[-1], dtype=_long(x), device=x.device)
     total, normed = x if y is None else torch.empty_like(x), torch.empty_like(x)

@@ -64,7 +64,7 @@ template <class T> struct Read {
   const Wide<T> *query, *gain, *bias;
   T *mixture, *result;          // [tokens, d]; result is not written without a norm
   Wide<T> *weights, *scores;    // [tokens, n]
-  Wide<T> *statistics;          // [tokens, 2]: mean, 1 / deviation
+  Wide<T> *statistics;          // [tokens, 2]: mean counted from the first number, 1 / deviation
   Index n, born, tokens, d, threads, kind;
   double eps, norm_eps;
 };
@@ -107,24 +107,25 @@ template <class T> static void mix(const Read<T> &r, Index t) {
   }
 }
 
+// LayerNorm counts from the row's first number, so that a row far from zero loses nothing.
 template <class T> static void norm(const Read<T> &r, Index t) {
   using W = Wide<T>;
   const T *x = r.mixture + t * r.d;
   T *to = r.result + t * r.d;
-  W mean = 0, square = 0;
+  W first = r.kind == LAYER ? wide(x[0]) : 0, mean = 0, square = 0;
   if (r.kind == LAYER) {
 #pragma omp simd reduction(+ : mean)
-    for (Index f = 0; f < r.d; f++) mean += wide(x[f]);
+    for (Index f = 0; f < r.d; f++) mean += wide(x[f]) - first;
     mean /= r.d;
   }
 #pragma omp simd reduction(+ : square)
-  for (Index f = 0; f < r.d; f++) square += (wide(x[f]) - mean) * (wide(x[f]) - mean);
+  for (Index f = 0; f < r.d; f++) square += (wide(x[f]) - first - mean) * (wide(x[f]) - first - mean);
   W scale = 1 / std::sqrt(square / r.d + W(r.norm_eps));
   r.statistics[2 * t] = mean, r.statistics[2 * t + 1] = scale;
   if (r.bias)
-    for (Index f = 0; f < r.d; f++) store(to[f], (wide(x[f]) - mean) * scale * r.gain[f] + r.bias[f]);
+    for (Index f = 0; f < r.d; f++) store(to[f], (wide(x[f]) - first - mean) * scale * r.gain[f] + r.bias[f]);
   else
-    for (Index f = 0; f < r.d; f++) store(to[f], (wide(x[f]) - mean) * scale * r.gain[f]);
+    for (Index f = 0; f < r.d; f++) store(to[f], (wide(x[f]) - first - mean) * scale * r.gain[f]);
 }
 
 template <class T> static void read(const Read<T> &r) {
@@ -165,11 +166,11 @@ template <class T> static void through_norm(const Gather<T> &g, Index t, Index t
     return;
   }
   T *to = g.grad_mixture + t * g.d;
-  W mean = g.statistics[2 * t], scale = g.statistics[2 * t + 1], along = 0, total = 0;
+  W first = g.kind == LAYER ? wide(x[0]) : 0, mean = g.statistics[2 * t], scale = g.statistics[2 * t + 1], along = 0, total = 0;
   W *grad_gain = g.grad_gain + thread * g.d, *grad_bias = g.grad_bias ? g.grad_bias + thread * g.d : nullptr;
 #pragma omp simd reduction(+ : along, total)
   for (Index f = 0; f < g.d; f++) {
-    normed[f] = (wide(x[f]) - mean) * scale;
+    normed[f] = (wide(x[f]) - first - mean) * scale;
     along += wide(grad[f]) * g.gain[f] * normed[f];
     total += wide(grad[f]) * g.gain[f];
     grad_gain[f] += wide(grad[f]) * normed[f];

@@ -44,6 +44,7 @@ static Unnorm<Wide<T>> unread_token(const Site &site, const Steps<T, U, N> &step
   const W *gain = static_cast<const W *>(site.gain), mean = site.norm == LAYER_NORM ? statistics[0] : W(0);
   const W inverse = site.norm == NO_NORM ? W(1) : statistics[BLOCK];
   Vec<W> plain = {}, along = {};
+  W first = 0;
   for (Index k = 0; k < s.width; k += LANES<W>) {
     W *place = to + s.at(k);
     Vec<W> value = {}, state[N ? N : MOST_STREAMS];
@@ -54,7 +55,8 @@ static Unnorm<Wide<T>> unread_token(const Site &site, const Steps<T, U, N> &step
     }
     if (site.norm == NO_NORM) continue;
     const Vec<W> g = load(grad + k), scaled = g * load(gain + k);
-    value = (value - mean) * inverse;
+    if (site.norm == LAYER_NORM && k == 0) first = value[0];
+    value = (value - first - mean) * inverse;
     put(normed + k, value);
     put(sums.gain + k, load(sums.gain + k) + g * value);
     put(sums.shift + k, load(sums.shift + k) + g);

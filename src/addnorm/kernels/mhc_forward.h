@@ -139,7 +139,8 @@ static void coefficients(const Site &site, const W *record, Vec<W> *out, Vec<W> 
   Sinkhorn<W, N>{site.n, site.iterations}.forward(out + 2 * n, sums_kept);
 }
 
-// The read of one token: H_pre X and its norm; mean and inverse deviation go to the record.
+// The read of one token: H_pre X and its norm; mean and inverse deviation go to the record. LayerNorm counts the numbers
+// and their mean from the first, so that a read far from zero loses nothing.
 template <class T, int N>
 static void read_token(const Site &site, const Shape<Wide<T>> &s, const Wide<T> *x, const Wide<T> *pre,
                        Wide<T> *statistics, Wide<T> *row, T *out) {
@@ -147,19 +148,25 @@ static void read_token(const Site &site, const Shape<Wide<T>> &s, const Wide<T> 
   const Index n = N ? N : s.n;
   const W *gain = static_cast<const W *>(site.gain), *shift = static_cast<const W *>(site.shift);
   Vec<W> total = {}, squares = {};
+  W first = 0;
   for (Index k = 0; k < s.width; k += LANES<W>) {
     const W *place = x + s.at(k);
     Vec<W> value = load(place) * pre[0];
     for (Index j = 1; j < n; j++) value += load(place + j * CHUNK<W>) * pre[j];
     if (site.norm == NO_NORM) put(out + k, value);
+    if (site.norm == LAYER_NORM && k == 0) first = value[0];
+    value -= first;
     put(row + k, value);
-    total += value;
     squares += value * value;
   }
   if (site.norm == NO_NORM) return;
+  if (site.norm == LAYER_NORM) {
+    std::fill(row + s.d, row + s.width, W(0));  // so that the padding adds nothing
+    for (Index k = 0; k < s.width; k += LANES<W>) total += load(row + k);
+  }
   const W mean = site.norm == LAYER_NORM ? sum<W>(total) / W(s.d) : W(0);
   if (site.norm == LAYER_NORM) {
-    for (Index k = s.d; k < s.width; k++) row[k] = mean;  // so that the padding adds nothing
+    std::fill(row + s.d, row + s.width, mean);
     squares = Vec<W>{};
     for (Index k = 0; k < s.width; k += LANES<W>) {
       const Vec<W> apart = load(row + k) - mean;

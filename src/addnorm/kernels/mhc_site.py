@@ -26,7 +26,7 @@ from addnorm.kernels.derivatives import gradients, is_traced, once
 from addnorm.kernels.gpu import choice
 from addnorm.kernels.mhc import Numbers, mhc_read_reference
 from addnorm.kernels.mhc_call import LEARNED, MOST_STEPS, Step, gradient_room, narrowed, outcome_room, run
-from addnorm.kernels.precision import wide
+from addnorm.kernels.precision import centred, wide
 from addnorm.kernels.streams import add_update
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def read_reference(state: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Ten
     scale = weights.alpha.repeat_interleave(torch.tensor([n, n, n * n]))
     row, mixed, post = mhc_read_reference(state, weights.phi, scale, weights.bias, weights.form.numbers)
     if weights.form.norm == "layer":
-        row = row - row.mean(-1, keepdim=True)
+        row = centred(row)
     if weights.form.norm != "none":
         assert weights.gain is not None
         row = row * (row.square().mean(-1, keepdim=True) + weights.form.norm_eps).rsqrt() * weights.gain

@@ -24,6 +24,16 @@ def uncast(x: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def centred(x: Float[Tensor, "*shape features"]) -> Float[Tensor, "*shape features"]:
+    """The numbers less their mean along the last dimension, counted from the first of them.
+
+    A row far from zero loses nothing to the rounding of its mean, and one of equal numbers is exactly zero. The first
+    has no gradient of its own: what it adds, the mean takes away.
+    """
+    near = x - x[..., :1].detach()
+    return near - near.mean(-1, keepdim=True)
+
+
 def dot(x: Float[Tensor, "*shape features"], y: Float[Tensor, "*shape features"]) -> Float[Tensor, "*shape"]:
     """The scalar products along the last dimension, in the precision of the operands."""
     with uncast(x):

@@ -15,6 +15,7 @@ from addnorm.kernels.linear import linear
 from addnorm.layers.context import check_keep
 from addnorm.layers.linear import Linear
 from addnorm.layers.position import LearnedPosition, SinusoidalPosition
+from addnorm.layers.table import Table
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -40,7 +41,7 @@ class Embedding(nn.Module):
         super().__init__()
         if config.segments != segments:
             raise UserError(f"segments={config.segments}: only an encoder tells segments apart; use 0.")
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.tokens = Table(config.vocab_size, config.d_model)
         self.dropout = config.dropout
         self.scale = math.sqrt(config.d_model) if config.position == "sinusoidal" else 1.0
         self.longest = config.max_tokens if config.position == "learned" else None
@@ -49,7 +50,7 @@ class Embedding(nn.Module):
             self.positions = LearnedPosition(config.max_tokens, config.d_model)
         elif config.position == "sinusoidal":
             self.positions = SinusoidalPosition(config.d_model)
-        self.segments = nn.Embedding(segments, config.d_model) if segments else None
+        self.segments = Table(segments, config.d_model) if segments else None
 
     def forward(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from addnorm.errors import UserError, unknown
 from addnorm.kernels.add_norm import Kind, add_norm, fits
+from addnorm.kernels.precision import wide
 from addnorm.kernels.rebuild import rebuildable
 from addnorm.kernels.rms_norm import rms_norm
 from addnorm.layers.saturation import Derf, DynamicTanh
@@ -69,8 +70,19 @@ class LayerNorm(nn.LayerNorm):
             return super().forward(input)
         if _is_fused(self, input, None):
             return add_norm(input, None, self.weight, self.bias, Kind(eps=self.eps, centred=True))[1]
-        kept, again = input.detach(), super().forward
-        return rebuildable(again(input), lambda: again(kept))
+        kept = input.detach()
+        return rebuildable(self._eager(input), lambda: self._eager(kept))
+
+    def _eager(self, x: Tensor) -> Tensor:
+        """By torch's operation, in float32 for lower precisions.
+
+        On a CPU its backward adds the gradients of gain and shift up in the input's own precision, whatever theirs: in
+        bfloat16 a sum of ones stops at 256.
+        """
+        if x.device.type != "cpu" or x.dtype in (torch.float32, torch.float64):
+            return super().forward(x)
+        bias = None if self.bias is None else wide(self.bias)
+        return F.layer_norm(wide(x), self.normalized_shape, wide(self.weight), bias, self.eps).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -170,12 +182,11 @@ def add_and_norm(
 
 
 def _is_fused(norm: LayerNorm | RMSNorm, stream: Tensor, update: Tensor | None) -> bool:
-    """Whether `add_norm` computes what the layer would: under autocast, LayerNorm's result is float32."""
+    """Whether `add_norm` computes what the layer would: under a GPU's autocast, LayerNorm's result is float32."""
     if not fits(stream, update, norm.weight, getattr(norm, "bias", None)):
         return False
-    return (
-        stream.dtype != torch.bfloat16 or not torch.is_autocast_enabled(stream.device.type) or isinstance(norm, RMSNorm)
-    )
+    cast = stream.device.type != "cpu" and torch.is_autocast_enabled(stream.device.type)
+    return not cast or stream.dtype != torch.bfloat16 or isinstance(norm, RMSNorm)
 
 
 def _is_decoding(x: Tensor) -> bool:

@@ -93,12 +93,16 @@ class Projections(nn.Module):
 
     def forward(self, first: Float[Tensor, "*tokens d_model"], others: list[Tensor]) -> list[Tensor]:
         """The first stream as it is, and `W_i x_i rms(first) / rms(W_i x_i)` for the others."""
-        size, results = wide(first).square().mean(-1, keepdim=True).sqrt(), [first]
+        size, results = _rms(first, torch.finfo(torch.float32).tiny), [first]
         for weight, x in zip(self.weight, others, strict=True):
             y = wide(F.linear(x, weight))
-            own = y.square().mean(-1, keepdim=True).clamp_min(LEAST_SQUARE).sqrt()
-            results.append((y * size / own).to(first.dtype))
+            results.append((y * size / _rms(y, LEAST_SQUARE)).to(first.dtype))
         return results
+
+
+def _rms(x: Float[Tensor, "*tokens d_model"], least: float) -> Float[Tensor, "*tokens 1"]:
+    """Each token's root mean square; the root's own slope has no bound at zero, so the square has a least value."""
+    return wide(x).square().mean(-1, keepdim=True).clamp_min(least).sqrt()
 
 
 class AltUpEntrance(nn.Module):

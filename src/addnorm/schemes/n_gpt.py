@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 def unit(x: Tensor, dim: int = -1) -> Tensor:
-    """Vectors of length one; the zero vector stays. Computed in float32 for lower precisions.
+    """Vectors of length one; one shorter than 1e-12 has no direction and stays. In float32 for lower precisions.
 
     >>> unit(torch.tensor([3.0, 4.0]))
     tensor([0.6000, 0.8000])
     """
     wide = x.float() if x.dtype.itemsize < 4 else x
-    # 1e-12 against division by zero alone.
-    return (wide / torch.linalg.vector_norm(wide, dim=dim, keepdim=True).clamp_min(1e-12)).to(x.dtype)
+    length = torch.linalg.vector_norm(wide, dim=dim, keepdim=True)
+    # Divided by a least length instead, a zero vector would have a slope of its inverse, and four in a row overflow.
+    return (wide / torch.where(length > 1e-12, length, 1.0)).to(x.dtype)
 
 
 class Scale(nn.Module):

@@ -12,6 +12,13 @@ import triton.language as tl
 
 
 @triton.jit
+def _from_the_first(long, columns, inside):
+    """Each row's numbers less its first: a row far from zero loses nothing, one of equal numbers is exactly zero."""
+    first = tl.sum(tl.where((columns == 0)[None, :], long, 0.0), axis=1)
+    return tl.where(inside, long - first[:, None], 0.0)
+
+
+@triton.jit
 def add_norm_forward(
     x, y, weight, bias, total, normed, mean, inverse, tokens, eps, alpha,
     HAS_UPDATE: tl.constexpr, HAS_BIAS: tl.constexpr, CENTRED: tl.constexpr,
@@ -19,7 +26,7 @@ def add_norm_forward(
 ):  # fmt: skip
     """The sum, its norm, and the two numbers of each row that backward needs.
 
-    The norm is of the sum as it is stored. Minimum for each token: read `x` and `y`, write the sum and the norm.
+    They are its mean, counted from its first number, and its inverse deviation. The norm is of the sum as it is stored. Minimum for each token: read `x` and `y`, write the sum and the norm.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, WIDTH)
@@ -34,6 +41,7 @@ def add_norm_forward(
         long = stored.to(tl.float32)
     centre = tl.zeros([ROWS], tl.float32)
     if CENTRED:
+        long = _from_the_first(long, columns, inside)
         centre = tl.sum(long, axis=1) / D
         long = tl.where(inside, long - centre[:, None], 0.0)
     scale = 1.0 / tl.sqrt(tl.sum(long * long, axis=1) / D + eps)
@@ -68,6 +76,7 @@ def add_norm_backward(
         scale = tl.load(inverse + rows, mask=is_row, other=0.0)[:, None]
         z = tl.load(total + at, mask=inside, other=0.0).to(tl.float32)
         if CENTRED:
+            z = _from_the_first(z, columns, inside)
             z = tl.where(inside, z - tl.load(mean + rows, mask=is_row, other=0.0)[:, None], 0.0)
         z *= scale
         of_weight += grad * z
