@@ -85,11 +85,7 @@ SPECIFICATIONS = (
 
 LAWS = {
     name: law
-<<<<<<< HEAD
-    for module in (laws, laws_of_form, laws_of_derivatives)
-=======
-    for module in (laws, laws_of_form, laws_of_numbers)
->>>>>>> 473be9d (Count a row's numbers from its first in every LayerNorm, add gradients of half precision up in float32, and give zero vectors a slope)
+    for module in (laws, laws_of_form, laws_of_derivatives, laws_of_numbers)
     for name, law in getmembers(module, isfunction)
     if law.__module__ == module.__name__ and not name.startswith("_")
 }

@@ -26,7 +26,8 @@ def add_norm_forward(
 ):  # fmt: skip
     """The sum, its norm, and the two numbers of each row that backward needs.
 
-    They are its mean, counted from its first number, and its inverse deviation. The norm is of the sum as it is stored. Minimum for each token: read `x` and `y`, write the sum and the norm.
+    They are its mean, counted from its first number, and its inverse deviation. The norm is of the sum as it is
+    stored. Minimum for each token: read `x` and `y`, write the sum and the norm.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, WIDTH)
