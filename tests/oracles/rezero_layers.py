@@ -14,11 +14,10 @@ from oracles.torch_layers import attention_ties
 
 
 def build(activation: str, dtype: torch.dtype) -> Pair:
-    """One layer; theirs has one gate for both sublayers, so ours share one here."""
+    """One layer."""
     ours = our_stack("rezero", dtype, Layers(layers=1, activation=activation))
     theirs = RZTXEncoderLayer(WIDTH, HEADS, INNER, dropout=0.0, activation=activation).to(dtype)
     attention, feedforward = ours.blocks
-    feedforward.connection.gate = attention.connection.gate
 
     def run_theirs(x: torch.Tensor) -> torch.Tensor:
         masks = {"src_mask": ~triangle(), "src_key_padding_mask": ~padding()}

@@ -6,21 +6,41 @@ import pytest
 import torch
 from torch import Tensor
 
-from addnorm import Stack, Transformer
+from addnorm import Stack, Transformer, UserError
 from addnorm.schemes.rezero import ReZero
-from small_models import embedded, noise_like, small, surroundings, tokens
+from small_models import embedded, noise_like, small, states, surroundings, tokens
 from transcription import Parts, assert_agrees, norm, real_sublayers
 
 
+@pytest.mark.parametrize("gate", ["layer", "sublayer"])
 @pytest.mark.parametrize("kind", ["none", "layer", "rms"])
-def test_it_is_its_equation(kind):
+def test_it_is_its_equation(kind, gate):
     def equation(parts: Parts) -> Tensor:
         x = parts.x
-        for F, p in zip(parts.F, parts.at, strict=True):
-            x = x + p["gate"] * F(norm(x, p, "norm"))
+        for i, (F, p) in enumerate(zip(parts.F, parts.at, strict=True)):
+            a = parts.at[i - i % 2 if gate == "layer" else i]["gate"]
+            x = x + a * F(norm(x, p, "norm"))
         return norm(x, parts.exit, "norm")
 
-    assert_agrees(ReZero(norm=kind), equation)
+    assert_agrees(ReZero(norm=kind, gate=gate), equation)
+
+
+def test_the_sublayers_of_a_layer_share_a_gate():
+    for scheme, gates in ((ReZero(), 2), (ReZero(gate="sublayer"), 4)):
+        names = [name for name, _ in small(scheme).named_parameters() if name.endswith("gate")]
+        assert len(names) == gates
+
+
+def test_between_layers_the_state_is_the_stream_and_within_one_too_the_exit_reads_it():
+    model, ids = small(ReZero()), tokens()
+    found = states(model, ids)
+    assert [isinstance(state, Tensor) for state in found] == [True, False, True, False, True]
+    assert all(torch.equal(model.stack.exit(state), found[0]) for state in found)
+
+
+def test_an_unknown_gate_is_refused():
+    with pytest.raises(UserError, match="gate 'token'"):
+        ReZero(gate="token")
 
 
 def test_it_has_no_norm_unless_asked():
@@ -45,4 +65,5 @@ def test_at_the_first_step_only_the_gates_move(num_layers):
     model(tokens()).square().sum().backward()
     for block in model.stack.blocks:
         assert all((parameter.grad == 0).all() for parameter in block.sublayer.parameters())
-        assert (block.connection.gate.grad != 0).all()
+        if block.connection.gate is not None:
+            assert (block.connection.gate.grad != 0).all()

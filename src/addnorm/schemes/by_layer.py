@@ -75,14 +75,15 @@ class ByLayer(Composed):
 
 
 def _form(scheme: Scheme) -> str:
-    """The shapes in a scheme's state before and after two sublayers, as text; computed without memory."""
+    """The shapes in a scheme's state before and after a layer of two sublayers, as text; computed without memory."""
     with torch.device("meta"), torch.no_grad():
         state = scheme.entrance(_WIDTH)(torch.empty(1, _WIDTH))
         forms = [_shapes(state)]
         for site in sites(2):
             x, skip = (connection := scheme.connection(_WIDTH, site)).read(state)
             state = connection.write(skip, views_of(x).query)
-            forms.append(_shapes(state))
+            if site.closes_layer:  # within a layer schemes do not change
+                forms.append(_shapes(state))
     return ", then ".join(dict.fromkeys(forms))
 
 

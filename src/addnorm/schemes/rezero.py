@@ -3,57 +3,97 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from addnorm.errors import unknown
 from addnorm.layers.norm import NormKind, make_norm
-from addnorm.residual import Connection, Scheme, Site
+from addnorm.residual import Connection, Exit, Scheme, Site, State
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+Share = Literal["layer", "sublayer"]
+Gated = tuple[Tensor, Tensor]  # the stream, and the gate for each token; between layers the state is the stream alone
+
 
 class ReZeroConnection(Connection):
-    """`x + gate * F(norm(x))`, the gate a scalar that starts at zero."""
+    """`x + gate * F(norm(x))`, the gate a scalar that starts at zero.
 
-    def __init__(self, d_model: int, norm: NormKind) -> None:
+    Args:
+        d_model: the width.
+        norm: of what the sublayer reads.
+        owns: whether it has a gate; else it takes that of the connection before.
+        hands_on: whether the next connection takes the gate.
+    """
+
+    def __init__(self, d_model: int, norm: NormKind, *, owns: bool = True, hands_on: bool = False) -> None:
         super().__init__()
-        self.norm = make_norm(norm, d_model)
+        self.norm, self.hands_on = make_norm(norm, d_model), hands_on
         # One element, not a scalar tensor: FSDP2 cannot shard those.
-        self.gate = nn.Parameter(torch.zeros(1))
+        self.gate = nn.Parameter(torch.zeros(1)) if owns else None
 
     def reset_parameters(self) -> None:
         """A closed gate."""
-        nn.init.zeros_(self.gate)
+        if self.gate is not None:
+            nn.init.zeros_(self.gate)
 
-    def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, Tensor]:
-        """The stream, normalised if there is a norm; the stream itself is the skip."""
-        return self.norm(state), state
+    def read(self, state: State) -> tuple[Float[Tensor, "*tokens d_model"], Gated]:
+        """The stream, normalised if there is a norm; stream and gate are the skip."""
+        if self.gate is None:
+            return self.norm(state[0]), state
+        return self.norm(state), (state, self.gate.expand(*state.shape[:-1], 1))
 
-    def write(self, skip: Tensor, update: Tensor) -> Tensor:
+    def write(self, skip: Gated, update: Tensor) -> State:
         """Add through the gate."""
-        return skip + self.gate * update
+        x, gate = skip
+        x = x + gate * update
+        return (x, gate) if self.hands_on else x
+
+
+class ReZeroExit(Exit):
+    """The stream, without the gate of a layer that is not over."""
+
+    def collapse(self, state: State) -> Tensor:
+        """The stream."""
+        return state if isinstance(state, Tensor) else state[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReZero(Scheme):
-    """ReZero: add the sublayer's output through a learned scalar that starts at zero; no norm.
+    """ReZero: add the sublayers' outputs through a learned scalar a layer that starts at zero; no norm.
 
-        x <- x + a * F(x),  a = 0 at initialisation;    hidden = x
+        x <- x + a_l * F(x)  for each sublayer F of layer l,  a_l = 0 at initialisation;    hidden = x
 
     The stack starts as the identity: at the first step only the gates move. With a `norm` it is
-    `x <- x + a * F(n(x)); hidden = n(x)`.
+    `x <- x + a_l * F(n(x)); hidden = n(x)`.
 
     Reference: Bachlechner et al. 2020, arXiv:2003.04887; De and Smith 2020, arXiv:2002.10444 (SkipInit).
-    Cost: one parameter a sublayer; residual traffic 3d a token and sublayer.
+    Cost: one parameter a layer; residual traffic 3d a token and sublayer, state d + 1 within a layer.
+
+    Args:
+        gate: one scalar a "layer", which its sublayers share, as the authors have it; or one a "sublayer", as SkipInit
+            has one a branch.
     """
 
     norm: NormKind = "none"
+    gate: Share = "layer"
 
     diagram: ClassVar[str] = "fork sublayer scale:a add"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gate not in get_args(Share):
+            raise unknown("gate", str(self.gate), get_args(Share))
+
     def connection(self, d_model: int, site: Site) -> Connection:
-        """One scalar gate."""
-        return ReZeroConnection(d_model, self.norm)
+        """One scalar gate, which the first sublayer of a layer holds."""
+        if self.gate == "sublayer":
+            return ReZeroConnection(d_model, self.norm)
+        return ReZeroConnection(d_model, self.norm, owns=site.opens_layer, hands_on=not site.closes_layer)
+
+    def exit(self, d_model: int) -> Exit:
+        """The stream, then the final norm if there is a norm."""
+        return ReZeroExit(d_model, self.norm)
