@@ -22,13 +22,13 @@ class GemmaLayers(nn.Module):
 
     def __init__(self, sublayers: list[nn.Module], rank: int) -> None:
         super().__init__()
-        config = SimpleNamespace(hidden_size=WIDTH, laurel_rank=rank, rms_norm_eps=1e-5)
+        config = SimpleNamespace(hidden_size=WIDTH, laurel_rank=rank, rms_norm_eps=1e-6)
         self.sublayers = nn.ModuleList(sublayers)
         self.norms = nn.ModuleList(
-            nn.ModuleDict({name: Gemma3nRMSNorm(WIDTH, eps=1e-5) for name in NORMS}) for _ in sublayers
+            nn.ModuleDict({name: Gemma3nRMSNorm(WIDTH, eps=1e-6) for name in NORMS}) for _ in sublayers
         )
         self.laurels = nn.ModuleList(Gemma3nTextLaurelBlock(config) for _ in sublayers[::2])
-        self.last = Gemma3nRMSNorm(WIDTH, eps=1e-5)
+        self.last = Gemma3nRMSNorm(WIDTH, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
         """The order of its decoder layer, without AltUp and per-layer inputs."""

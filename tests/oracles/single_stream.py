@@ -48,8 +48,8 @@ def admin(dtype: torch.dtype) -> Pair:
 def beam(dtype: torch.dtype) -> Pair:
     """The sum of Beam between norms of torch."""
     ours = our_stack("beam", dtype, Layers())
-    parts = [_two_norms() for _ in ours.blocks]
-    theirs = _merge(ours, parts, nn.RMSNorm(WIDTH, eps=1e-5), dtype)
+    parts = [_two_norms(1e-6, 1e-6) for _ in ours.blocks]
+    theirs = _merge(ours, parts, nn.RMSNorm(WIDTH, eps=1e-6), dtype)
 
     def run(x: Tensor) -> Tensor:
         for k, (F, part) in enumerate(zip(theirs.sublayers, theirs.parts, strict=True), start=2):
@@ -63,7 +63,7 @@ def muse_spark(dtype: torch.dtype) -> Pair:
     """The gate of Muse Spark between norms of torch."""
     ours = our_stack("muse-spark", dtype, Layers())
     config = SimpleNamespace(hidden_size=WIDTH, residual_gate_temperature=0.3)
-    parts = [_two_norms() for _ in ours.blocks]
+    parts = [_two_norms(1e-5, 1e-8) for _ in ours.blocks]
     for part in parts:
         part["gate"] = MuseSparkResidualGate(config)
     theirs = _merge(ours, parts, nn.RMSNorm(WIDTH, eps=1e-5), dtype)
@@ -93,8 +93,8 @@ def saturation(kind: str, dtype: torch.dtype) -> Pair:
     return Pair(ours=ours, theirs=theirs, ties=ties, inputs=(vectors(dtype),), run_ours=ours, run_theirs=theirs)
 
 
-def _two_norms() -> nn.ModuleDict:
-    return nn.ModuleDict({name: nn.RMSNorm(WIDTH, eps=1e-5) for name in ("pre", "post")})
+def _two_norms(pre: float, post: float) -> nn.ModuleDict:
+    return nn.ModuleDict({"pre": nn.RMSNorm(WIDTH, eps=pre), "post": nn.RMSNorm(WIDTH, eps=post)})
 
 
 def _merge(ours: nn.Module, parts: list[nn.ModuleDict], last: nn.Module | None, dtype: torch.dtype) -> Merge:

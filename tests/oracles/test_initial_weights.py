@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -167,3 +168,23 @@ def test_gpt2_init_draws_as_gpt2_of_transformers(layers):
         # Five standard errors of a deviation over at least 12 800 numbers.
         assert deviation(our_weights) == pytest.approx(expected, rel=5 / math.sqrt(2 * 12_800)), name
         assert deviation(their_weights) == pytest.approx(expected, rel=5 / math.sqrt(2 * 12_800)), name
+
+
+@pytest.mark.parametrize(
+    ("scheme", "model", "fields"),
+    [
+        ("beam", "beam.configuration_beam.BeamConfig", {"eps": "rms_norm_eps"}),
+        ("gemma-laurel", "gemma3n.configuration_gemma3n.Gemma3nTextConfig", {"eps": "rms_norm_eps"}),
+        (
+            "muse-spark",
+            "muse_spark.configuration_muse_spark.MuseSparkTextConfig",
+            {"eps": "rms_norm_eps", "output_eps": "post_norm_eps"},
+        ),
+        ("altup", "gemma3n.configuration_gemma3n.Gemma3nTextConfig", {"eps": "rms_norm_eps"}),
+    ],
+)
+def test_the_eps_of_a_vendors_scheme_is_that_of_its_model(scheme, model, fields):
+    module, _, name = model.rpartition(".")
+    config = getattr(importlib.import_module(f"transformers.models.{module}"), name)()
+    for ours, theirs in fields.items():
+        assert getattr(schemes.get(scheme)(), ours) == getattr(config, theirs)

@@ -17,8 +17,8 @@ def equation(parts: Parts) -> Tensor:
     for count, (F, p) in enumerate(zip(parts.F, parts.at, strict=True), start=1):
         # Written as the sum that it is, divided by the root of the number of its terms.
         x = total / count**0.5
-        total = total + norm(F(norm(x, p, "input_norm")), p, "output_norm")
-    return norm(total / (len(parts.F) + 1) ** 0.5, parts.exit, "norm")
+        total = total + norm(F(norm(x, p, "input_norm", eps=1e-6)), p, "output_norm", eps=1e-6)
+    return norm(total / (len(parts.F) + 1) ** 0.5, parts.exit, "norm", eps=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["layer", "rms"])

@@ -14,11 +14,11 @@ def equation(parts: Parts) -> Tensor:
     x = parts.x
     for i in range(0, len(parts.F), 2):
         p, q = parts.at[i : i + 2]
-        h = norm(x, p, "input_norm")
-        laurel = h + norm(h @ p["down.weight"].mT @ p["up.weight"].mT, p, "laurel_norm")
-        x = (x + norm(parts.F[i](h), p, "output_norm") + laurel) / 2**0.5
-        x = x + norm(parts.F[i + 1](norm(x, q, "input_norm")), q, "output_norm")
-    return norm(x, parts.exit, "norm")
+        h = norm(x, p, "input_norm", eps=1e-6)
+        laurel = h + norm(h @ p["down.weight"].mT @ p["up.weight"].mT, p, "laurel_norm", eps=1e-6)
+        x = (x + norm(parts.F[i](h), p, "output_norm", eps=1e-6) + laurel) / 2**0.5
+        x = x + norm(parts.F[i + 1](norm(x, q, "input_norm", eps=1e-6)), q, "output_norm", eps=1e-6)
+    return norm(x, parts.exit, "norm", eps=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["layer", "rms"])

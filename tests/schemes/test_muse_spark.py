@@ -18,7 +18,7 @@ def equation(parts: Parts) -> Tensor:
     for F, p in zip(parts.F, parts.at, strict=True):
         beta = 1 / (1 + torch.exp(-p["gate"] / 0.3))
         alpha = (1 - beta**2).clamp(min=1e-3) ** 0.5
-        x = alpha * x + beta * norm(F(norm(x, p, "input_norm")), p, "output_norm")
+        x = alpha * x + beta * norm(F(norm(x, p, "input_norm")), p, "output_norm", eps=1e-8)
     return norm(x, parts.exit, "norm")
 
 

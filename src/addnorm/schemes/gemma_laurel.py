@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.checks import check_count
+from addnorm.checks import check_count, check_positive
 from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import NormKind, make_norm
-from addnorm.residual import Connection, Scheme, Site
+from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes.sandwich_norm import SandwichNormConnection
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 class GemmaLaurelConnection(Connection):
     """`((x + output_norm(F(h))) + (h + laurel_norm(B A h))) / sqrt(2)`, `h = input_norm(x)`."""
 
-    def __init__(self, d_model: int, norm: NormKind, rank: int) -> None:
+    def __init__(self, d_model: int, norm: NormKind, eps: float, rank: int) -> None:
         super().__init__()
-        self.input_norm = make_norm(norm, d_model)
+        self.input_norm = make_norm(norm, d_model, eps)
         self.down, self.up = nn.Linear(d_model, rank, bias=False), nn.Linear(rank, d_model, bias=False)
-        self.laurel_norm = make_norm(norm, d_model)
-        self.output_norm = make_norm(norm, d_model)
+        self.laurel_norm = make_norm(norm, d_model, eps)
+        self.output_norm = make_norm(norm, d_model, eps)
 
     def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The normalised stream; the stream and the augmented one are the skip."""
@@ -58,19 +58,26 @@ class GemmaLaurel(Scheme):
 
     Args:
         rank: r; 64 in Gemma 3n.
+        eps: of the norms.
     """
 
     norm: NormKind = "rms"
     rank: int = 64
+    eps: float = 1e-6
 
     diagram: ClassVar[str] = "fork skip:+h+BAh box:n sublayer box:m add scale:1/√2"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("rank", self.rank)
+        check_positive("eps", self.eps)
 
     def connection(self, d_model: int, site: Site) -> Connection:
         """Two norms; at the first sublayer of a layer a third and the two matrices."""
         if site.opens_layer:
-            return GemmaLaurelConnection(d_model, self.norm, self.rank)
-        return SandwichNormConnection(d_model, self.norm)
+            return GemmaLaurelConnection(d_model, self.norm, self.eps, self.rank)
+        return SandwichNormConnection(d_model, self.norm, self.eps)
+
+    def exit(self, d_model: int) -> Exit:
+        """The final norm."""
+        return Exit(d_model, self.norm, self.eps)

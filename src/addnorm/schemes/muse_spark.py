@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from addnorm.checks import check_finite, check_positive
 from addnorm.layers.norm import NormKind, make_norm
-from addnorm.residual import Connection, Scheme, Site
+from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes.sandwich_norm import SandwichNormConnection
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ _LEAST = 1e-3  # of alpha squared
 class MuseSparkConnection(SandwichNormConnection):
     """`alpha * x + beta * output_norm(F(input_norm(x)))`, `beta = sigmoid(gate / temperature)`."""
 
-    def __init__(self, d_model: int, norm: NormKind, init: float, temperature: float) -> None:
-        super().__init__(d_model, norm)
-        self.init, self.temperature = init, temperature
-        self.gate = nn.Parameter(torch.full((d_model,), init))
+    def __init__(self, d_model: int, scheme: MuseSpark) -> None:
+        super().__init__(d_model, scheme.norm, scheme.eps, scheme.output_eps)
+        self.init, self.temperature = float(scheme.init), scheme.temperature
+        self.gate = nn.Parameter(torch.full((d_model,), self.init))
 
     def reset_parameters(self) -> None:
         """All gates at their initial value."""
@@ -58,11 +58,15 @@ class MuseSpark(Scheme):
     Args:
         temperature: T.
         init: the initial g.
+        eps: of all norms but m.
+        output_eps: of m.
     """
 
     norm: NormKind = "rms"
     temperature: float = 0.3
     init: float = 0.0
+    eps: float = 1e-5
+    output_eps: float = 1e-8
 
     diagram: ClassVar[str] = "fork skip:a box:n sublayer box:m scale:b add"
 
@@ -70,11 +74,17 @@ class MuseSpark(Scheme):
         super().__post_init__()
         check_positive("temperature", self.temperature)
         check_finite("init", self.init)
+        check_positive("eps", self.eps)
+        check_positive("output_eps", self.output_eps)
 
     def connection(self, d_model: int, site: Site) -> Connection:
         """Two norms and one gate a feature."""
-        return MuseSparkConnection(d_model, self.norm, float(self.init), self.temperature)
+        return MuseSparkConnection(d_model, self)
 
     def entrance(self, d_model: int) -> nn.Module:
         """The norm after the embedding."""
-        return make_norm(self.norm, d_model)
+        return make_norm(self.norm, d_model, self.eps)
+
+    def exit(self, d_model: int) -> Exit:
+        """The final norm."""
+        return Exit(d_model, self.norm, self.eps)

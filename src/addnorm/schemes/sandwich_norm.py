@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from addnorm.layers.norm import NormKind, make_norm
+from addnorm.layers.norm import EPS, NormKind, make_norm
 from addnorm.residual import Connection, Scheme, Site
 
 if TYPE_CHECKING:
@@ -15,12 +15,19 @@ if TYPE_CHECKING:
 
 
 class SandwichNormConnection(Connection):
-    """`x + output_norm(F(input_norm(x)))`."""
+    """`x + output_norm(F(input_norm(x)))`.
 
-    def __init__(self, d_model: int, norm: NormKind) -> None:
+    Args:
+        d_model: the width.
+        norm: of both norms.
+        eps: of the input norm.
+        output_eps: of the output norm; None = eps.
+    """
+
+    def __init__(self, d_model: int, norm: NormKind, eps: float = EPS, output_eps: float | None = None) -> None:
         super().__init__()
-        self.input_norm = make_norm(norm, d_model)
-        self.output_norm = make_norm(norm, d_model)
+        self.input_norm = make_norm(norm, d_model, eps)
+        self.output_norm = make_norm(norm, d_model, eps if output_eps is None else output_eps)
 
     def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, Tensor]:
         """The normalised stream; the stream itself is the skip."""
