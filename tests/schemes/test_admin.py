@@ -49,7 +49,7 @@ def profile(stack: Stack, x: Tensor) -> list[float]:
     for block in stack.blocks:
         factors.append(math.sqrt(variance))
         update = block.sublayer(x)
-        variance += factors[-1] ** 2 * (x.var(correction=0).item() - 1) + update.var(correction=0).item()
+        variance += update.var(correction=0).item()
         x = factors[-1] * x + update
         x = (x - x.mean(-1, keepdim=True)) / x.var(-1, correction=0, keepdim=True).add(1e-5).sqrt()
     return factors
@@ -63,9 +63,19 @@ def test_the_profile_adds_up_the_variances_of_a_batch():
     with torch.no_grad():
         expected = profile(stack, x)
     assert expected[0] == 1
-    assert sorted(expected[1:]) == expected[1:]  # the embedding alone has a variance that no norm has set
+    assert sorted(expected) == expected
     for block, omega in zip(stack.blocks, expected, strict=True):
         torch.testing.assert_close(block.connection.omega, torch.full((12,), omega, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [0.02, 1.0, 30.0])
+def test_no_factor_of_the_profile_is_below_one_however_small_the_embedding(size):
+    torch.manual_seed(0)
+    stack = Stack(Admin(growth="profile"), real_sublayers(3), 12, calibration="later").double()
+    stack.calibrate_(size * noise_like(torch.empty(4, 7, 12, dtype=torch.float64)))
+    factors = [block.connection.omega[0].item() for block in stack.blocks]
+    assert factors[0] == 1
+    assert sorted(factors) == factors
 
 
 def test_without_a_batch_the_profile_is_refused_and_says_what_to_do():
@@ -143,7 +153,7 @@ def test_an_encoder_decoder_is_calibrated_on_pairs():
     for stack in (model.encoder, model.decoder):
         factors = [float(p.detach()[0]) for _, p in omegas(stack)]
         assert factors[0] == 1
-        assert sorted(factors[1:]) == factors[1:]
+        assert sorted(factors) == factors
     with pytest.raises(UserError, match="source ids, target ids"):
         model.calibrate_(tokens())
     EncoderDecoder(Admin(), **SHAPE).calibrate_(tokens())  # has nothing to calibrate

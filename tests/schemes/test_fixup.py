@@ -65,9 +65,10 @@ def test_an_encoder_decoder_has_the_factors_of_the_paper():
     for name, factor in found.items():
         assert factor == pytest.approx(expected(name, 27**-0.25 if "decoder." in name else 0.67 * 5**-0.25)), name
     model = EncoderDecoder(TFixup(), **SHAPE, encoder_layers=5)
-    for stack in (model.encoder, model.decoder):
+    for stack, layers in ((model.encoder, 5), (model.decoder, 3)):
         scales = [block.connection.factor for block in stack.blocks]
-        assert scales == [pytest.approx(27**-0.25)] + [1.0] * (len(scales) - 1)
+        # Each embedding takes the depth of its own side, as in the authors' code.
+        assert scales == [pytest.approx((9 * layers) ** -0.25)] + [1.0] * (len(scales) - 1)
 
 
 def test_fixup_scales_by_the_number_of_sublayers_and_closes_the_output():

@@ -82,6 +82,15 @@ def test_alpha_is_set_apart_before_attentions_also_after_a_fresh_initialisation(
     assert model.stack.entrance.scale.item() == 4.0
 
 
+def test_derf_has_three_alphas_as_its_authors_language_model():
+    scheme = Derf(alpha=0.2, attention_alpha=0.8, final_alpha=1.5)
+    model = Transformer(scheme, vocab_size=11, d_model=16, num_heads=2, num_layers=2)
+    model.initialise_(3)
+    assert [round(block.connection.function.alpha.item(), 6) for block in model.stack.blocks] == [0.8, 0.2] * 2
+    assert round(model.stack.exit.norm.alpha.item(), 6) == 1.5
+    assert Transformer(Derf(), vocab_size=11, d_model=16, num_heads=2, num_layers=1).stack.exit.norm.alpha.item() == 0.5
+
+
 def test_outputs_are_bounded_by_the_gain():
     for function in (DynamicTanh(8), DynamicErf(8)):
         out = function(1e6 * torch.randn(5, 8))
@@ -89,7 +98,7 @@ def test_outputs_are_bounded_by_the_gain():
 
 
 def test_an_alpha_that_is_not_positive_is_refused():
-    for text in ("dyt(alpha=0)", "dyt(attention_alpha=-1)", "derf(alpha=0)"):
+    for text in ("dyt(alpha=0)", "dyt(attention_alpha=-1)", "derf(alpha=0)", "derf(final_alpha=0)"):
         with pytest.raises(UserError, match="alpha="):
             schemes.parse(text)
 

@@ -64,8 +64,9 @@ class Admin(Scheme):
 
     Reference: Liu et al. 2020, arXiv:2004.08249.
     Cost: 2d to 3d parameters a sublayer (the norm and w); residual traffic 3d a token and sublayer.
-    Deviation: as in the authors' code the profile adds up `w_i^2 Var[x_i] + Var[F_i]` from 1, which is the formula
-    above where x_i has variance one. The default is the closed form of their package admin-torch, not the profile.
+    Deviation: the authors' code adds up `w_i^2 Var[x_i] + Var[F_i]`, which is the formula above where x_i has variance
+    one: after every norm, and for their embedding, but not for one that is smaller, whose factors would start below 1.
+    The default is the closed form of their package admin-torch, not the profile.
 
     Args:
         growth: "log", "constant" or "linear" growth of the output's change with the depth, or "profile".
@@ -92,11 +93,11 @@ class Admin(Scheme):
         return AdminConnection(d_model, self.norm, omega)
 
     def calibrate_(self, connection: Connection, profile: Profile) -> float:
-        """Omega from the variance that has come together; returns it with this sublayer's."""
+        """Omega from the variance that has come together; returns it with this update's."""
         assert isinstance(connection, AdminConnection)
         variance = 1.0 if profile.before is None else profile.before
         nn.init.constant_(connection.omega, math.sqrt(variance))
-        return variance * float(profile.skip.var(correction=0)) + float(profile.update.var(correction=0))
+        return variance + float(profile.update.var(correction=0))
 
     def starts_as(self) -> Scheme | None:
         """Post-LN when all factors start at one."""

@@ -42,8 +42,8 @@ class CompleteP(Scheme):
     Reference: Dey et al. 2025, arXiv:2505.01618; Yang et al. 2023, arXiv:2310.02244 (Depth-muP).
     Cost: as Pre-LN: d to 2d parameters a sublayer (the norm); residual traffic 3d a token and sublayer.
     Deviation: the rules for the width (learning rates, initial weights, logits, attention scale) are left out: they
-    are not about the residual connection. Only the layers' eps is scaled, as in the authors' code since it was
-    corrected after a finding of arXiv:2512.22382.
+    are not about the residual connection. Only the layers' eps is scaled; the authors' code (nanoGPT-mup, branch
+    completep) scales that of all parameters, embedding and final norm included.
 
     Args:
         base_layers: L_base, the number of layers that the learning rate was tuned at; a factor m of 1 is Pre-LN.

@@ -21,8 +21,9 @@ class Keel(Scheme):
 
     Reference: Chen and Wei 2026, arXiv:2601.19895.
     Cost: 2d to 4d parameters a sublayer (two norms); residual traffic 5d a token and sublayer.
-    Deviation: whether the paper treats its first sublayer apart, and whether its norms have gains, could not be
-    found; here all sublayers are alike and norms have gains. Articles that print `LN(alpha * x + (1 - alpha) * F)`
+    Deviation: which norm n and m are in the paper's models, whether they have gains, and whether its first sublayer is
+    treated apart, could not be found; here all sublayers are alike, and both are LayerNorms with gain and shift where
+    no other `norm` is asked for. Articles that print `LN(alpha * x + (1 - alpha) * F)`
     describe something else.
 
     Args:

@@ -75,6 +75,9 @@ class SiameseNorm(Scheme):
     Cost: three norms a sublayer, 3d to 6d parameters, and two more at the exit; residual traffic about 8d a token and
     sublayer, state 2d.
     Deviation: that code has the eps 1e-6 of vision transformers; here it is that of all norms, 1e-5.
+    Deviation: this is the form for vision alone. In the authors' language model (OLMo_model_hybrid_pre.py there) the
+    attention reads `n_a(X) + n_c(Y)` without n_b, its queries, keys and values have norms of their own instead, and X
+    passes it unnormalised: `X <- X + F / c`.
     """
 
     diagram: ClassVar[str] = "streams:2 fork skip:n mix:n box:n sublayer scale:1/c add"

@@ -20,8 +20,7 @@ def t_fixup_factors(site: Site) -> tuple[float, float]:
     >>> [round(factor, 4) for factor in t_fixup_factors(Site(index=0, depth=36, layer=0, num_layers=12))]
     [0.3102, 0.3102]
     """
-    decoder_layers = site.other_layers if site.side == "encoder" and site.other_layers else site.num_layers
-    on_embedding = (9 * decoder_layers) ** -0.25
+    on_embedding = (9 * site.num_layers) ** -0.25
     return (0.67 * site.num_layers**-0.25 if site.side == "encoder" else on_embedding), on_embedding
 
 
@@ -32,14 +31,15 @@ class TFixup(Scheme):
         x <- x + F(x);    hidden = x
 
     Of Glorot's initial values (`init="xavier"`), W_v, W_o, W_1 and W_2 are scaled by `(9 M)^(-1/4)` in a decoder of M
-    layers and by `0.67 L^(-1/4)` in an encoder of L; queries and keys are not. The embeddings of both sides are scaled
-    by `(9 M)^(-1/4)`.
+    layers and by `0.67 L^(-1/4)` in an encoder of L; queries and keys are not. The decoder's embedding is scaled by
+    `(9 M)^(-1/4)`, the encoder's by `(9 L)^(-1/4)`.
 
     Reference: Huang et al. 2020 (ICML); Zhang et al. 2019, arXiv:1901.09321 (Fixup, whose argument it carries over).
     Cost: no parameters; residual traffic 3d a token and sublayer.
     Deviation: the embedding is scaled where the first sublayer reads it, not in its table, so that tied logits keep
     their size. The paper has decoders with cross-attention only: a decoder alone takes the same `(9 M)^(-1/4)`, which
-    is cautious for its two sublayers a layer; an encoder alone of L layers scales its embedding by `(9 L)^(-1/4)`.
+    is cautious for its two sublayers a layer. The paper has one depth for both sides; where they differ each embedding
+    takes its own side's, as in the authors' code.
     """
 
     norm: NormKind = field(init=False, default="none")
