@@ -53,9 +53,9 @@ def test_uneven_gradients_contradict_deep_norm():
 
 
 def test_an_update_that_grows_contradicts_deep_norm():
-    cases = [{"deep-norm": rising(p), "post-norm": rising(1)} for p in (0.0, 0.6)]
+    cases = [{"deep-norm": rising(p), "post-norm": rising(1), "biases": rising(0.5)} for p in (0.0, 0.6)]
     assert verdicts("deep-norm-update-is-bounded", *cases) == YES_NO
-    assert verdicts("deep-norm-update-is-bounded", {"deep-norm": flat, "post-norm": flat}) == YES_NO[1:]
+    assert verdicts("deep-norm-update-is-bounded", {"deep-norm": flat, "post-norm": flat, "biases": flat}) == YES_NO[1:]
 
 
 def test_even_gradients_contradict_their_vanishing():
