@@ -31,11 +31,12 @@ STARTS: dict[InitRule, str] = {"xavier": "init=xavier", "normal": "init=normal"}
 HEAD = f"""# From which function each scheme starts
 
 Written by `python scripts/measure_starts.py`: decoders of {LAYERS} layers and width {WIDTH} before training, float64,
-with the norms' own eps, each beside the scheme that it claims to start as, from the same sublayers. The largest relative
-difference of the hidden vectors, and of any gradient of what both have. `init=xavier` starts from an embedding of RMS
-{WIDTH**-0.5:g}, `init=normal` draws all weights and the embedding from N(0, 0.02^2): a stream whose mean square is
-4e-4, beside which a norm's eps of 1e-5 is no trifle. Where nothing is claimed the differences are those from Pre-LN with the
-same kind of norm, in brackets. [0010](decisions/0010-starts-at-the-real-eps.md) says what the eps did before.
+with the norms' own eps, each beside the scheme that it claims to start as, from the same sublayers. The largest
+relative difference of the hidden vectors, and of any gradient of what both have. `init=xavier` starts from an embedding
+of RMS {WIDTH**-0.5:g}, `init=normal` draws all weights and the embedding from N(0, 0.02^2): a stream whose mean square
+is 4e-4, beside which a norm's eps of 1e-5 is no trifle. Where nothing is claimed the differences are those from Pre-LN
+with the same kind of norm, in brackets. What the eps did before is in
+[0010](decisions/0010-starts-at-the-real-eps.md).
 
 | scheme | starts as | {" | ".join(f"{text}: value | gradient" for text in STARTS.values())} |
 |---|---|{"---|" * 2 * len(STARTS)}

@@ -68,8 +68,8 @@ class DeepNormUpdateIsBounded(FreshClaim):
             figure=deep,
             sentence=f"The change of the logits goes as L to the {said(deep)} in DeepNorm and to the {said(post)} in "
             f"Post-LN; at {max(self.depths)} layers it is {said(measured['deep-norm'].last)} and "
-            f"{said(measured['post-norm'].last)}. A step on DeepNorm's biases, which the derivation leaves out, goes as L "
-            f"to the {said(power(measured[BIASES]))}.",
+            f"{said(measured['post-norm'].last)}. A step on DeepNorm's biases, which the derivation leaves out, "
+            f"goes as L to the {said(power(measured[BIASES]))}.",
         )
 
     def _change(self, start: Start, name: str, depth: float, seed: int) -> float:
