@@ -42,7 +42,7 @@ def test_files_can_be_named_one_by_one():
 
 @pytest.mark.parametrize("source", ["test=a.tsv", "train=,test=a", "x,train=a", "train=a,train=b"])
 def test_a_list_that_is_not_understood_is_refused(source):
-    with pytest.raises(UserError, match="is not understood; use train=FILE"):
+    with pytest.raises(UserError, match="is not understood; use train=A"):
         user_files.find(source, ())
 
 
@@ -50,7 +50,7 @@ def test_a_folder_without_or_with_too_many_files_is_refused(tmp_path):
     with pytest.raises(UserError, match="has 0 files .tsv, none with train in its name"):
         found(tmp_path)
     write(tmp_path, "train.tsv", "train_2.tsv")
-    with pytest.raises(UserError, match="two files for train, train.tsv and train_2.tsv; use train=FILE"):
+    with pytest.raises(UserError, match="two files for train, train.tsv and train_2.tsv; use train=A"):
         found(tmp_path)
     with pytest.raises(UserError, match="data is empty; use a file"):
         found("")

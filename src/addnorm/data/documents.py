@@ -5,21 +5,19 @@ Only one document is in memory at a time. Each says where reading may go on behi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from addnorm.data import streamed_dataset
+from addnorm.data import split_names, streamed_dataset
 from addnorm.data.faults import Faults
 from addnorm.data.file_lines import json_lines, text_blocks
 from addnorm.data.pieces import Piece, Place
+from addnorm.data.split_names import SPLITS
 from addnorm.errors import UserError
 
 TEXT, JSON_LINES = (".txt", ".txt.gz"), (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
-SPLITS = ("train", "validation", "test")
-_NAMED = re.compile(r"(?:^|,)(train|validation|test)=")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +41,21 @@ def parts(source: str) -> list[Part]:
     """What a source is made of, in the order in which it is read.
 
     Args:
-        source: a file (text, or JSON lines by its ending; both also .gz), a folder of such files,
-            "train=A,validation=B,test=C" of files or folders, or "hf:NAME[:CONFIG][:COLUMN]".
+        source: a file (text, or JSON lines by its ending; both also .gz), a folder of such files, whose names may say
+            the split of each (`split_names.of_files`), "train=A,validation=B,test=C" of files or folders, or
+            "hf:NAME[:CONFIG][:COLUMN]".
 
     Raises:
         UserError: it does not exist, holds nothing to read, or is not understood.
     """
     if source.startswith("hf:"):
         return [Part(name=name, split=split) for name, split in streamed_dataset.splits(source)]
-    pieces = _NAMED.split(source)
-    if len(pieces) == 1:
+    named = split_names.named(source)
+    by_split = {split: _files(name) for split, name in named.items()} or _in_folder(source)
+    if not by_split:
         return [_part(path, None) for path in _files(source)]
-    named = dict(zip(pieces[1::2], pieces[2::2], strict=True))
-    if pieces[0] or "train" not in named or len(named) < len(pieces) // 2:
-        raise UserError(f"'{source}' is not understood; use train=A,validation=B,test=C, of which train is needed.")
-    whole = len(named) == len(SPLITS)
-    found = [(path, split) for split in SPLITS if split in named for path in _files(named[split])]
+    whole = len(by_split) == len(SPLITS)
+    found = [(path, split) for split in SPLITS for path in by_split.get(split, [])]
     return [_part(path, split if whole or split != "train" else None) for path, split in found]
 
 
@@ -100,6 +97,11 @@ def plan(found: Sequence[Part]) -> list[dict[str, Any]]:
 def _part(path: Path, split: str | None) -> Part:
     about = path.stat()
     return Part(name=str(path), split=split, size=about.st_size, changed=about.st_mtime_ns)
+
+
+def _in_folder(source: str) -> dict[str, list[Path]]:
+    folder, files = Path(source).expanduser(), _files(source)
+    return {} if files == [folder] else split_names.of_files(folder, files)
 
 
 def _files(name: str) -> list[Path]:

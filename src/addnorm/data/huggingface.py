@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from addnorm.data.text import HELD_OUT, Document, TextSplits, hold_out
+from addnorm.data import split_names
+from addnorm.data.text import Document, TextSplits, complete
 from addnorm.errors import UserError, unknown
 
 BLOCK_CHARACTERS = 100_000
@@ -17,13 +18,12 @@ MAX_BLOCKS = 1_000
 """Of a split; rows behind them are left out, so that a web-sized set does not fill the memory."""
 _SAVED = ("dataset_dict.json", "state.json")
 """What `save_to_disk` writes into a folder: several splits, or one."""
-_VALIDATION_NAMES = ("validation", "valid", "dev")
 
 
 def load(source: str) -> TextSplits:
     """The text column of a data set, in its own splits where it has them.
 
-    A data set without validation or test split has whole blocks of its training rows held out instead.
+    What a data set lacks of validation and test is held out of its training rows, in whole blocks.
 
     Args:
         source: "hf:NAME", "hf:NAME:CONFIG", "hf:NAME:CONFIG:COLUMN" or "hf:NAME::COLUMN"; the column is "text"
@@ -34,19 +34,16 @@ def load(source: str) -> TextSplits:
     """
     name, config, column = parse(source)
     splits = load_dataset(source, name, config)
-    if "train" not in splits:
+    if "train" not in split_names.of_data_set(splits):
         raise UserError(f"{source} has no split 'train', only {', '.join(splits)}; use a data set with one.")
-    own = next((split for split in _VALIDATION_NAMES if split in splits), None)
-    wanted = ("train", own, "test") if own and "test" in splits else ("train",)
-    train, *held_out = (_blocks(source, split, splits[split], column) for split in wanted)
-    if all(held_out) and len(held_out) == 2:
-        return TextSplits(origin=source, train=tuple(train), validation=tuple(held_out[0]), test=tuple(held_out[1]))
-    if len(train) < 3:
+    own = split_names.of_data_set(splits)
+    parts = {split: _blocks(source, name, splits[name], column) for split, name in own.items()}
+    if len(parts) < len(split_names.SPLITS) and len(parts["train"]) < len(split_names.SPLITS):
         raise UserError(
             f"{source} has too little text to hold some out: less than {2 * BLOCK_CHARACTERS} characters in 'train'; "
             "use a larger data set, or one with splits 'validation' and 'test'."
         )
-    return hold_out(source, train, HELD_OUT)
+    return complete(source, parts)
 
 
 def parse(source: str) -> tuple[str, str | None, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from addnorm.data import digits, fashion_mnist, idx
+from addnorm.data import digits, fashion_mnist, idx, split_names
 from addnorm.data.image_splits import Images, ImageSplits, held_out
 from addnorm.data.pictures import SUFFIXES, LeftOutWarning, is_hidden, picture, stack
 from addnorm.errors import UserError
@@ -19,7 +19,6 @@ NAMED = {
     "fashion-mnist-10k": fashion_mnist.load_10k,
     "fashion-mnist-60k": fashion_mnist.load_60k,
 }
-_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 def load(source: str, *, resize: int = 0) -> ImageSplits:
@@ -47,7 +46,7 @@ def load(source: str, *, resize: int = 0) -> ImageSplits:
 
 def load_folder(folder: Path, *, resize: int = 0) -> ImageSplits:
     """A folder of classes, or of splits that hold classes; the classes are those of train, in alphabetical order."""
-    found = {split: _split_folder(folder, split) for split in _SPLIT_NAMES}
+    found = {split: _split_folder(folder, split) for split in split_names.NAMES}
     parts = {split: part for split, part in found.items() if part} if found["train"] else {"train": folder}
     root = parts["train"]
     classes = tuple(sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path)))
@@ -103,4 +102,4 @@ def _is_hidden_below(path: Path, folder: Path) -> bool:
 
 
 def _split_folder(folder: Path, split: str) -> Path | None:
-    return next((folder / name for name in _SPLIT_NAMES[split] if (folder / name).is_dir()), None)
+    return next((folder / name for name in split_names.NAMES[split] if (folder / name).is_dir()), None)

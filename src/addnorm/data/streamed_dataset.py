@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from addnorm.data import split_names
 from addnorm.data.faults import Faults
 from addnorm.data.huggingface import load_dataset, parse
 from addnorm.data.pieces import Piece, Place
 from addnorm.errors import UserError
-
-_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 
 
 def splits(source: str) -> list[tuple[str, str | None]]:
@@ -19,11 +18,11 @@ def splits(source: str) -> list[tuple[str, str | None]]:
     Raises:
         UserError: the extra is missing, the data set cannot be loaded, or has no split "train".
     """
-    own = {name: _NAMES[name] for name in _loaded(source) if name in _NAMES}
+    own = split_names.of_data_set(_loaded(source))
     if "train" not in own:
         raise UserError(f"{source} has no split 'train'; use a data set with one.")
-    complete = {"validation", "test"} <= set(own.values())
-    return [(name, split if complete or split != "train" else None) for name, split in own.items()]
+    complete = len(own) == len(split_names.SPLITS)
+    return [(name, split if complete or split != "train" else None) for split, name in own.items()]
 
 
 def rows(source: str, name: str, split: str | None, faults: Faults, start: Place) -> Iterator[Piece]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from addnorm.data import huggingface, user_files
+from addnorm.data import huggingface, split_names, user_files
 from addnorm.errors import UserError, unknown
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json")
-_HUB_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,14 +162,12 @@ def _from_hub(source: str) -> dict[str, Table]:
     name, config, _ = huggingface.parse(source)
     splits = huggingface.load_dataset(source, name, config)
     tables = {}
-    for split, names in _HUB_SPLITS.items():
-        own = next((name for name in names if name in splits), None)
-        if own is not None:
-            rows = tuple(
-                Row(where=f"{source}, {own} row {number}", values=_with_class_names(row, splits[own]))
-                for number, row in enumerate(splits[own], start=1)
-            )
-            tables[split] = Table(name=source, columns=tuple(splits[own].column_names), rows=rows)
+    for split, own in split_names.of_data_set(splits).items():
+        rows = tuple(
+            Row(where=f"{source}, {own} row {number}", values=_with_class_names(row, splits[own]))
+            for number, row in enumerate(splits[own], start=1)
+        )
+        tables[split] = Table(name=source, columns=tuple(splits[own].column_names), rows=rows)
     if "train" not in tables:
         raise UserError(f"{source} has no split 'train', only {', '.join(splits)}; use a data set with one.")
     return tables

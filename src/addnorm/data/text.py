@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from addnorm.data import split_names
+from addnorm.data.split_names import SPLITS
 from addnorm.errors import UserError
 
 HELD_OUT = 0.05
@@ -61,21 +65,54 @@ def load_file(path: Path, *, held_out: float = HELD_OUT) -> TextSplits:
     Raises:
         UserError: the file is missing, empty, not text, or too short to be cut in three.
     """
-    text = read_text(path)
-    share = max(1, round(len(text) * held_out))
-    last = boundary(text, len(text) - share, reach=share // 2)
-    first = boundary(text, last - share, reach=share // 2)
-    if not 0 < first < last < len(text):
+    return complete(str(path), {"train": [Document(name=path.name, text=read_text(path))]}, held_out=held_out)
+
+
+def complete(origin: str, parts: Mapping[str, Sequence[Document]], *, held_out: float = HELD_OUT) -> TextSplits:
+    """The splits of a source; validation and test, where missing, are held out of its training documents.
+
+    Whole documents are, as in `load_folder`, where there are enough; of a single one, its end.
+
+    Raises:
+        UserError: there is too little to hold out.
+    """
+    missing = [split for split in SPLITS[1:] if split not in parts]
+    train = list(parts["train"])
+    if missing and len(train) == 1:
+        train, *held = _ends(origin, train[0], missing, held_out)
+    elif missing and len(train) <= len(missing):
         raise UserError(
-            f"{path} has {len(text)} characters, too few to cut into training, validation and test; use a longer text."
+            f"{origin} has {len(train)} training texts, too few to hold {' and '.join(missing)} out; add texts, or "
+            "name all splits: train=A,validation=B,test=C."
         )
-    train, validation, test = text[:first], text[first:last], text[last:]
+    elif missing:
+        train, *held = _whole(train, len(missing), held_out)
+    else:
+        held = []
+    found = {**parts, **dict(zip(missing, held, strict=True))}
     return TextSplits(
-        origin=str(path),
-        train=(Document(name=path.name, text=train),),
-        validation=(Document(name=f"{path.name}, validation", text=validation),),
-        test=(Document(name=f"{path.name}, end", text=test),),
+        origin=origin, train=tuple(train), validation=tuple(found["validation"]), test=tuple(found["test"])
     )
+
+
+def _ends(origin: str, document: Document, names: list[str], share: float) -> list[list[Document]]:
+    """A document in as many parts and one more: the last parts have about a share of it each."""
+    text, size = document.text, max(1, round(len(document.text) * share))
+    cuts = [len(text)]
+    for _ in names:
+        cuts.append(boundary(text, cuts[-1] - size, reach=size // 2))
+    cuts = [0, *reversed(cuts)]
+    if any(end <= start for start, end in itertools.pairwise(cuts)):
+        raise UserError(
+            f"{origin} has {len(text)} characters, too few to cut into training, validation and test; "
+            "use a longer text."
+        )
+    called = {"validation": f"{document.name}, validation", "test": f"{document.name}, end"}
+    titles = [document.name, *(called[name] for name in names)]
+    return [
+        [Document(name=title, text=text[start:end])]
+        for title, (start, end) in zip(titles, itertools.pairwise(cuts), strict=True)
+    ]
 
 
 def boundary(text: str, near: int, *, reach: int) -> int:
@@ -92,7 +129,7 @@ def boundary(text: str, near: int, *, reach: int) -> int:
 
 
 def load_folder(path: Path, *, held_out: float = HELD_OUT) -> TextSplits:
-    """A folder of *.txt files, also in folders within it: whole files are held out.
+    """A folder of *.txt files, also in folders within it: in splits by their names, or whole files are held out.
 
     Which files is decided by the hash of their names, so that it neither follows the alphabet nor changes when
     the text of a file does; files above a quarter of the whole are held out only when nothing smaller is left.
@@ -101,28 +138,55 @@ def load_folder(path: Path, *, held_out: float = HELD_OUT) -> TextSplits:
         UserError: there are fewer than three files, or one of them is empty or not text.
     """
     paths = sorted(file for file in path.rglob("*.txt") if file.is_file())
+    named = split_names.of_files(path, paths)
+    if named:
+        parts = {split: [_document(path, file) for file in files] for split, files in named.items()}
+        return complete(str(path), parts, held_out=held_out)
     if len(paths) < 3:
         raise UserError(
             f"{path} has {len(paths)} files *.txt; whole files are held out, which needs 3 or more: "
             "add files, or name one text file, whose end is held out."
         )
-    documents = [Document(name=str(file.relative_to(path)), text=read_text(file)) for file in paths]
-    return hold_out(str(path), documents, held_out)
+    return complete(str(path), {"train": [_document(path, file) for file in paths]}, held_out=held_out)
+
+
+def load_parts(origin: str, parts: Mapping[str, Path]) -> TextSplits:
+    """A text file or a folder of *.txt for each split; what is missing is held out of "train"."""
+    found = {split: _documents(path) for split, path in parts.items()}
+    return complete(origin, found)
+
+
+def _documents(path: Path) -> list[Document]:
+    if not path.is_dir():
+        return [Document(name=path.name, text=read_text(path))]
+    files = sorted(file for file in path.rglob("*.txt") if file.is_file())
+    if not files:
+        raise UserError(f"{path} has no files *.txt; rename them, or name one file.")
+    return [_document(path, file) for file in files]
+
+
+def _document(folder: Path, file: Path) -> Document:
+    return Document(name=str(file.relative_to(folder)), text=read_text(file))
 
 
 def hold_out(origin: str, documents: list[Document], share: float) -> TextSplits:
     """Set whole documents aside, by the hash of their names, until validation and test have their shares."""
+    train, validation, test = _whole(documents, 2, share)
+    return TextSplits(origin=origin, train=tuple(train), validation=tuple(validation), test=tuple(test))
+
+
+def _whole(documents: Sequence[Document], parts: int, share: float) -> list[list[Document]]:
+    """The training documents, then those of each of the held-out parts."""
     wanted = share * sum(len(document.text) for document in documents)
     limit = sum(len(document.text) for document in documents) / 4
     waiting = sorted(documents, key=lambda document: _held_out_order(document, limit))
-    splits: list[tuple[Document, ...]] = []
-    for still_needed in (2, 1):  # what comes after: test and training, then training
+    splits: list[list[Document]] = []
+    for still_needed in range(parts, 0, -1):  # what comes after: the other part and training, then training
         chosen: list[Document] = []
         while not chosen or (len(waiting) > still_needed and _characters(chosen) < wanted):
             chosen.append(waiting.pop(0))
-        splits.append(tuple(sorted(chosen, key=_name)))
-    train = tuple(sorted(waiting, key=_name))
-    return TextSplits(origin=origin, train=train, validation=splits[0], test=splits[1])
+        splits.append(sorted(chosen, key=_name))
+    return [sorted(waiting, key=_name), *splits]
 
 
 def _held_out_order(document: Document, limit: float) -> tuple[bool, str]:

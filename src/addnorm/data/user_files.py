@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from addnorm.data import split_names
 from addnorm.data.records import Record, Splits, hold_out
+from addnorm.data.split_names import SPLITS
 from addnorm.errors import UserError
-
-SPLITS = ("train", "validation", "test")
-_NAMED = re.compile(r"(?:^|,)(train|validation|test)=")
-_IN_NAME = {"train": r"train", "validation": r"valid(?:ation)?|dev|val|trial", "test": r"test"}
 
 
 def find(source: str, suffixes: Sequence[str]) -> dict[str, str]:
@@ -25,9 +22,8 @@ def find(source: str, suffixes: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: there is no such file or folder, or no file for training, or two for one split.
     """
-    pieces = _NAMED.split(source)
-    if len(pieces) > 1:
-        return _named(source, pieces)
+    if found := split_names.named(source):
+        return found
     path = Path(source).expanduser()
     if source and path.is_dir():
         return _in_folder(path, suffixes)
@@ -94,20 +90,11 @@ def read_text(path: Path) -> str:
     return text
 
 
-def _named(source: str, pieces: list[str]) -> dict[str, str]:
-    found = dict(zip(pieces[1::2], pieces[2::2], strict=True))
-    if pieces[0] or "train" not in found or not all(found.values()) or len(found) < len(pieces) // 2:
-        raise UserError(
-            f"data '{source}' is not understood; use train=FILE,validation=FILE,test=FILE, of which train is needed."
-        )
-    return found
-
-
 def _in_folder(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in suffixes)
     found: dict[str, str] = {}
-    for split, words in _IN_NAME.items():
-        own = [path for path in files if re.search(rf"(?:^|[^a-z])(?:{words})(?:[^a-z]|$)", path.stem.lower())]
+    for split in SPLITS:
+        own = [path for path in files if split_names.in_file_name(path.stem) == split]
         if len(own) > 1:
             raise UserError(
                 f"{folder} has two files for {split}, {own[0].name} and {own[1].name}; use {split}=FILE to choose."
