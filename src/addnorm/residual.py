@@ -187,6 +187,15 @@ class Scheme(ABC):
         """
         return
 
+    def init_matrices_(self, weights: Sequence[Tensor], site: Site) -> None:
+        """Rescale all matrices of a fresh sublayer in place, queries and keys too; by default leave them as they are.
+
+        Args:
+            weights: those on the value path among them.
+            site: its place.
+        """
+        return
+
     @property
     def exact_gradient(self) -> bool:
         """False where reading or writing stops a gradient on purpose."""

@@ -134,13 +134,20 @@ class Stack(nn.Module):
 
     def rescale_(self) -> None:
         """Let the scheme rescale the sublayers' fresh weights; once after every fresh initialisation."""
-        rescaled: set[int] = set()  # a sublayer that stands at several sites is rescaled at the first
+        rescaled: set[tuple[str, int]] = set()  # a sublayer that stands at several sites is rescaled at the first
+
+        def fresh(part: str, first: Tensor) -> bool:
+            seen = (part, id(first)) in rescaled
+            rescaled.add((part, id(first)))
+            return not (seen or first.is_meta)
+
         for site, block in zip(self.sites, self.blocks, strict=True):
             for value_path in getattr(block.sublayer, "value_paths", list)():
-                first = value_path[0].weight
-                if not first.is_meta and id(first) not in rescaled:
+                if fresh("value path", value_path[0].weight):
                     self.scheme.init_sublayer_(value_path, site)
-                    rescaled.add(id(first))
+            weights = [weight for group in getattr(block.sublayer, "stream_weights", tuple)() for weight in group]
+            if weights and fresh("all", weights[0]):
+                self.scheme.init_matrices_(weights, site)
 
     @torch.no_grad()
     def after_step_(self, tables: Sequence[Tensor] = ()) -> None:

@@ -98,6 +98,9 @@ class Asked(PreNorm):
     def init_sublayer_(self, value_path: Any, site: Site) -> None:
         self.told.append(("init", site))
 
+    def init_matrices_(self, weights: Any, site: Site) -> None:
+        self.told.append(("matrices", site))
+
     def after_step_(self, site: Site | None, rows: Any, columns: Any) -> None:
         self.told.append(("after step", site))
 
@@ -143,6 +146,9 @@ ANSWERS = {
     "exact_gradient": lambda scheme, inner: not scheme.exact_gradient,
     "constrains_weights": lambda scheme, inner: scheme.constrains_weights,
     "init_sublayer_": lambda scheme, inner: scheme.init_sublayer_([], SITE) is None and _told(inner, ("init", SITE)),
+    "init_matrices_": lambda scheme, inner: (
+        scheme.init_matrices_([], SITE) is None and _told(inner, ("matrices", SITE))
+    ),
     "after_step_": lambda scheme, inner: (
         scheme.after_step_(SITE, [], []) is scheme.after_step_(None, [], [])
         and _told(inner, ("after step", SITE), ("after step", None))

@@ -10,8 +10,8 @@ from addnorm import EncoderDecoder, Stack, Transformer, UserError
 from addnorm.schemes.b2t import B2T
 from addnorm.schemes.post_norm import PostNorm
 from addnorm.stack import sites
-from small_models import tokens
-from transcription import Parts, assert_agrees, norm
+from small_models import initial_factors, small, tokens
+from transcription import Parts, assert_agrees, norm, real_sublayers
 
 
 def equation(parts: Parts) -> Tensor:
@@ -72,3 +72,29 @@ def test_layers_of_a_single_sublayer_are_refused():
 def test_an_encoder_decoder_runs():
     model = EncoderDecoder(B2T(), vocab_size=11, d_model=8, num_heads=2, num_layers=2)
     assert model(tokens(), tokens()).isfinite().all()
+
+
+@pytest.mark.parametrize("num_layers", [1, 4])
+def test_all_matrices_start_smaller_by_the_root_of_the_depth_also_after_a_fresh_initialisation(num_layers):
+    size = {"d_model": 16, "num_heads": 2, "activation": "swiglu", "num_layers": num_layers}
+    model, yardstick = small(B2T(), **size), small(PostNorm(), **size)
+    model.initialise_(4), yardstick.initialise_(4)
+    found = initial_factors(model, yardstick)
+    assert found.keys() == {"q_proj", "k_proj", "v_proj", "o_proj", "fc1", "gate", "fc2"}
+    assert list(found.values()) == [pytest.approx(num_layers**-0.5)] * 7
+
+
+def test_each_stack_of_an_encoder_decoder_takes_its_own_depth():
+    shape = {"vocab_size": 11, "d_model": 16, "num_heads": 2, "num_layers": 2, "encoder_layers": 9}
+    model, yardstick = EncoderDecoder(B2T(), **shape), EncoderDecoder(PostNorm(), **shape)
+    for side, layers in (("encoder", 9), ("decoder", 2)):
+        found = initial_factors(getattr(model, side), getattr(yardstick, side))
+        assert list(found.values()) == [pytest.approx(layers**-0.5)] * 6
+
+
+def test_a_sublayer_at_several_sites_is_scaled_once():
+    one, other = real_sublayers(1), real_sublayers(1)
+    before = [sublayer.fc1.weight.detach().clone() for sublayer in (one[1], other[1])]
+    Stack(B2T(), [*one, *one, *one, *other], 12)
+    for sublayer, weight in zip((one[1], other[1]), before, strict=True):
+        torch.testing.assert_close(sublayer.fc1.weight.detach(), 0.5 * weight)

@@ -78,6 +78,10 @@ class Composed(Scheme):
         """As the site's scheme."""
         self.at(site).init_sublayer_(value_path, site)
 
+    def init_matrices_(self, weights: Sequence[Tensor], site: Site) -> None:
+        """As the site's scheme."""
+        self.at(site).init_matrices_(weights, site)
+
     @property
     def exact_gradient(self) -> bool:
         """If it is in all of them."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from addnorm.errors import UserError
@@ -69,10 +71,13 @@ class B2T(Scheme):
         y <- n(x + F_1(x));    x <- n(x + y + F_2(y));    hidden = x
 
     Gradients then pass one norm a layer, not one a sublayer. In a layer of three sublayers the two first are as in
-    Post-LN.
+    Post-LN. Of the initial weights all matrices of the sublayers, queries and keys too, are scaled by `L^(-1/2)` in a
+    stack of L layers.
 
-    Reference: Takase et al. 2022, arXiv:2206.00330.
+    Reference: Takase et al. 2022, arXiv:2206.00330; the factor as in github.com/takase/b2t_connection.
     Cost: d to 2d parameters a sublayer (the norm); residual traffic 4d a token and sublayer, state 2d.
+    Deviation: the authors' code draws queries, keys and values smaller by `2^(-1/2)` before that, as fairseq does; here
+    all matrices are drawn as in any scheme.
     """
 
     diagram: ClassVar[str] = "fork skip:bottom sublayer add box:n"
@@ -91,6 +96,12 @@ class B2T(Scheme):
         if site.opens_layer:
             return BottomConnection(d_model, self.norm)
         return (TopConnection if site.closes_layer else MiddleConnection)(d_model, self.norm)
+
+    @torch.no_grad()
+    def init_matrices_(self, weights: Sequence[Tensor], site: Site) -> None:
+        """Smaller, the deeper the stack."""
+        for weight in weights:
+            weight.mul_(site.num_layers**-0.5)
 
     def entrance(self, d_model: int) -> nn.Module:
         """The embedding, twice."""
