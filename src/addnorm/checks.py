@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
 from addnorm.errors import UserError
 
 
@@ -54,6 +58,33 @@ def check_probability(name: str, value: float) -> None:
     """
     if not isinstance(value, (int, float)) or not 0.0 <= value < 1.0:
         raise UserError(f"{name}={value} is not allowed; use a probability from 0 to below 1.")
+
+
+def check_types(config: Any) -> None:
+    """Refuse values of a frozen dataclass that are not of their fields' types, as a damaged or foreign JSON has them.
+
+    Texts, switches and None only: each number has a check of its own, which also says what is allowed.
+
+    Raises:
+        UserError: which field, and what it takes.
+    """
+    for name, kind in _texts_and_switches(type(config)).items():
+        value = getattr(config, name)
+        if not isinstance(value, kind):
+            what = "true or false" if bool in kind else "a text"
+            raise UserError(f"{name}={value!r:.60} is not allowed; use {what}.")
+
+
+@cache
+def _texts_and_switches(owner: type) -> dict[str, tuple[type, ...]]:
+    """The fields that are a text or a switch, with what they may be."""
+    found: dict[str, tuple[type, ...]] = {}
+    for name, hint in get_type_hints(owner).items():
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        plain = tuple(str if get_origin(kind) is Literal else kind for kind in kinds)
+        if set(plain) <= {str, bool, NoneType}:
+            found[name] = plain
+    return found
 
 
 def check_attention(attention: str, window: int | None, dropout: float) -> None:

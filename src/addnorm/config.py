@@ -14,8 +14,12 @@ from addnorm.checks import (
     check_heads,
     check_positive,
     check_probability,
+    check_types,
 )
 from addnorm.errors import UserError, unknown
+
+MOST_LAYERS = 10_000
+"""Ten times the deepest Transformer there is; each layer costs a few milliseconds before anything can be refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +68,11 @@ class Shape:
     """Whether the head shares the embedding's weights."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("d_model", "num_heads", "num_layers", "max_tokens"):
             check_count(name, getattr(self, name))
+        if self.num_layers > MOST_LAYERS:
+            raise UserError(f"num_layers={self.num_layers} is not allowed; use {MOST_LAYERS} or fewer.")
         for name in ("num_kv_heads", "d_ff"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))

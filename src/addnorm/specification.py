@@ -8,6 +8,9 @@ from typing import Any
 
 from addnorm.errors import UserError, unknown
 
+MOST_PARENTHESES = 100
+"""A scheme within a scheme is read by a function within a function."""
+
 
 def parts(kind: str, text: str) -> tuple[str, list[str]]:
     """The name, and what stands between the parentheses, split at the commas outside of further parentheses.
@@ -21,6 +24,10 @@ def parts(kind: str, text: str) -> tuple[str, list[str]]:
     name, parenthesis, rest = text.strip().partition("(")
     if not parenthesis:
         return name.strip(), []
+    if text.count("(") > MOST_PARENTHESES:
+        raise UserError(
+            f"{kind} '{text[:60]}...' has more than {MOST_PARENTHESES} parentheses; write name(field=value)."
+        )
     if text.count("(") != text.count(")") or not text.strip().endswith(")"):
         raise UserError(f"{kind} '{text}': the parentheses do not match; write {name.strip()}(field=value).")
     return name.strip(), _split(rest.strip()[:-1])
@@ -63,7 +70,7 @@ def literal(text: str) -> Any:
     """
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two of brackets nested too deeply
         return text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from addnorm.bench._peers import PEERS
 from addnorm.bench._row import Figure, OnProgress, Row
 from addnorm.errors import UserError
 from addnorm.files import write_json
+from addnorm.json_file import read_object
 from addnorm.kernels import native
 from addnorm.probes.machine import free_memory_bytes, measure, usable_cores
 from addnorm.training.environment import describe
@@ -140,7 +140,7 @@ def load(file: Path) -> dict[str, Any]:
         UserError: it cannot be read, or is no benchmark.
     """
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = read_object(file)
         return {**stored, "rows": [dict(item, name=item["name"], number=item["number"]) for item in stored["rows"]]}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a file of `addnorm bench` ({error}); give another with --out.") from error

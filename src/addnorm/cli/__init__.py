@@ -50,20 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or as `addnorm.cli.failure` says.
     """
     from addnorm.cli.failure import report
+    from addnorm.cli.interrupt import noted
 
     words = list(sys.argv[1:] if argv is None else argv)
     before_texts = words[: words.index("--")] if "--" in words else words
     debug = "--debug" in before_texts
     _never_fail_to_print()
     try:
-        with warnings.catch_warnings():
+        with noted(), warnings.catch_warnings():
             warnings.showwarning = warnings.showwarning if debug else _one_line_warning
             code = _run([word for place, word in enumerate(words) if word != "--debug" or place >= len(before_texts)])
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
-    except (Exception, KeyboardInterrupt) as error:
-        if debug:
+    except BaseException as error:
+        # A panic of a library in Rust is a BaseException; what else is one is Python's own business.
+        known = isinstance(error, (Exception, KeyboardInterrupt)) or type(error).__name__ == "PanicException"
+        if debug or not known:
             raise
         return report(error)
 

@@ -12,6 +12,7 @@ from typing import Any
 from addnorm.cli.arguments import Entry, entry_of
 from addnorm.cli.flags import Flag
 from addnorm.errors import UserError, unknown
+from addnorm.json_file import read_bytes
 
 LONGEST = 1_000_000  # bytes; a config has a few thousand, a data file named by mistake has more
 
@@ -47,11 +48,9 @@ def to_toml(values: Mapping[str, Any], flags: Mapping[str, Flag]) -> str:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()[: LONGEST + 1]
+        content = read_bytes(path, LONGEST)
     except OSError as error:
         raise UserError(f"--config {path} cannot be read: {error.strerror}; give a TOML or JSON file.") from error
-    if len(content) > LONGEST:
-        raise UserError(f"--config {path} is longer than {LONGEST} bytes; give a TOML or JSON file.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -66,7 +65,9 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         raise UserError(f"{path} line {error.lineno} is not JSON: {error.msg}, column {error.colno}.") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML: {error}; one field a line, as in: layers = [2, 24]") from error
-    except (RecursionError, ValueError) as error:
+    except RecursionError:
+        raise UserError(f"{path} is not {kind} of ours: brackets are nested too deeply.") from None
+    except ValueError as error:
         raise UserError(f"{path} is not {kind}: {error}.") from error
     if not isinstance(values, dict):
         raise UserError(f'{path} must hold the fields by name, as in {{"layers": [2, 24]}}.')
@@ -108,5 +109,6 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, (int, float)):
         return repr(value)
-    # A TOML string is a JSON string but for DEL, which TOML wants escaped.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    # A TOML string is a JSON string but for DEL, which TOML wants escaped; a terminal obeys the signs behind it.
+    text = json.dumps(str(value), ensure_ascii=False)
+    return "".join(letter if letter < "\x7f" or letter > "\x9f" else f"\\u{ord(letter):04x}" for letter in text)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
+from addnorm.cli.failure import harmless
 from addnorm.files import finite
 
 # A pipe or a file has no width; the widest table of the reports takes about 120 columns.
@@ -30,8 +33,16 @@ def print_json(value: Any) -> None:
     print(json.dumps(finite(value), indent=2, allow_nan=False, default=str))
 
 
+class _Harmless(Console):
+    """A console that prints names of files and errors of others, and has the terminal obey none of them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=harmless(segment.text))
+
+
 def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     narrow = stream is not None and stream.isatty()
     width = None if narrow or os.environ.get("COLUMNS", "").isdigit() else WIDTH_OF_A_FILE
-    return Console(stderr=stderr, highlight=False, width=width)
+    return _Harmless(stderr=stderr, highlight=False, width=width)

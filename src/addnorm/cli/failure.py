@@ -25,6 +25,10 @@ _TOO_LARGE = re.compile(
     r"|Maximum allowed dimension|array is too big|int too (large|big) to convert"
 )
 _SHORT = 160
+# Control signs, and those that turn the direction of the text around them.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# How torch says that a token's id has no row in the embedding.
+_BEYOND = re.compile(r"index out of range in self")
 
 
 def report(error: BaseException) -> int:
@@ -41,12 +45,25 @@ def report(error: BaseException) -> int:
         return _say(str(error), MISTAKE)
     if isinstance(error, OSError):
         return _say(_of_system(error), MISTAKE)
+    if type(error).__name__ == "PanicException":  # of a library in Rust; it is no Exception
+        return _say(f"a library gave up on what it was given ({_shortened(error)}); the file is damaged.", MISTAKE)
+    if isinstance(error, IndexError) and _BEYOND.search(str(error)):
+        return _say("a token's id is beyond the vocabulary; give tokenizer, data and model of one run.", MISTAKE)
     if isinstance(error, (MemoryError, OverflowError)) or _TOO_LARGE.search(str(error)):
         return _say(_of_size(error), MISTAKE)
     code, folder = getattr(error, "exit_code", None), getattr(error, "folder", None)
     if isinstance(code, int):  # training.interruption.Interrupted, told by its fields: importing it would load training
         return _say(f"{error} Add to the same command: --resume --out {folder}", code, label="")
     return _bug(error)
+
+
+def harmless(text: str) -> str:
+    r"""The text with the signs that a terminal would obey written out; line breaks and tabs stay.
+
+    >>> print(harmless("a\x1b]0;b\x07"))
+    a\x1b]0;b\x07
+    """
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def one_line(text: str) -> str:
@@ -67,9 +84,13 @@ def _say(text: str, code: int, label: str = "error: ") -> int:
 
 
 def _of_size(error: BaseException) -> str:
-    said = one_line(str(error)) or type(error).__name__
-    said = said if len(said) <= _SHORT else f"{said[:_SHORT]}..."
+    said = _shortened(error)
     return f"a number is too large for this machine ({said}); use a smaller width, depth, batch, context or seed."
+
+
+def _shortened(error: BaseException) -> str:
+    said = one_line(str(error)) or type(error).__name__
+    return said if len(said) <= _SHORT else f"{said[:_SHORT]}..."
 
 
 def _of_system(error: OSError) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from addnorm.errors import UserError
+from addnorm.json_file import read_object
 
 NARROW = 128
 """Up to this width a model computes with one thread: a second brings little, and on a busy machine they wait."""
@@ -58,7 +58,7 @@ def _cores() -> int:
 def _stored(folder: Path) -> int | None:
     """What environment.json says; None where it says nothing of use."""
     try:
-        found = json.loads((folder / "environment.json").read_text())["threads"]
+        found = read_object(folder / "environment.json")["threads"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, int) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import IO, Any
 from addnorm.data.faults import Faults
 from addnorm.data.pieces import Piece, Place
 from addnorm.errors import UserError
+from addnorm.json_file import parsed
 
 BLOCK_CHARACTERS = 32_768
 """A text file is cut into blocks of about this size, each held out or trained on as a whole."""
@@ -172,8 +172,8 @@ def _text_of(content: bytes, where: str, field: str, faults: Faults) -> str:
     if line is None or not line.strip():
         return ""
     try:
-        record = json.loads(line.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
+        record = parsed(line.removeprefix("\ufeff"))
+    except ValueError as error:
         faults.found(where, f"is not JSON ({error})")
         return ""
     if not isinstance(record, dict):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from addnorm.data.tokenizer_file import opened, read_text
 from addnorm.errors import UserError
 from addnorm.files import write_atomically
 
@@ -95,10 +96,8 @@ class PretrainedTokenizer:
     """
 
     def __init__(self, serialized: str) -> None:
-        from tokenizers import Tokenizer
-
         self._serialized = serialized
-        self._tokenizer = Tokenizer.from_str(serialized)
+        self._tokenizer = opened(serialized)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
@@ -111,7 +110,7 @@ class PretrainedTokenizer:
         """
         path = tokenizer_file(name)
         try:
-            return cls(path.read_text(encoding="utf-8"))
+            return cls(read_text(path))
         except Exception as error:  # OSError, ValueError, and the bare Exception that `tokenizers` raises
             raise UserError(f"{path} is no tokenizer ({error}); it is damaged.") from None
 

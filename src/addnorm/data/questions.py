@@ -10,6 +10,7 @@ from typing import Any
 from addnorm.data import cloze, tables, user_files
 from addnorm.data.records import Answer, Question, Splits
 from addnorm.errors import UserError
+from addnorm.json_file import parsed
 
 NAMED = {"cloze": cloze.cloze_questions}
 SUFFIXES = (".json", ".jsonl")
@@ -45,10 +46,13 @@ def read(path: Path) -> list[Question]:
     """
     if path.suffix.lower() == ".jsonl":
         return [_flat(row) for row in tables.read(path, []).rows]
+    text = user_files.read_text(path)
     try:
-        content = json.loads(user_files.read_text(path))
+        content = parsed(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno} is not JSON ({error.msg}); use a whole SQuAD file.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); use a whole SQuAD file.") from None
     return list(_squad(path, content))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from addnorm.data import huggingface, split_names, user_files
 from addnorm.errors import UserError, unknown
+from addnorm.json_file import parsed
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json")
 
@@ -143,7 +143,7 @@ def _read_json_lines(path: Path) -> Table:
             continue
         where = f"{path}, line {number}"
         try:
-            values = json.loads(line)
+            values = parsed(line)
         except ValueError as error:
             raise UserError(f"{where} is not JSON ({error}); write one object a line.") from None
         if not isinstance(values, dict):

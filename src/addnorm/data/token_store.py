@@ -11,7 +11,6 @@ Shards are mapped, not read: what is not in use is the system's to drop from mem
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from addnorm.data import tokenizer
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.files import sha256
+from addnorm.json_file import read_object
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -40,7 +40,7 @@ _AGAIN = "make the store again with addnorm tokenize"
 def is_store(path: str | Path) -> bool:
     """Whether a folder is a token store."""
     try:
-        return json.loads((Path(path).expanduser() / INDEX).read_bytes()[: 2**24]).get("format") == FORMAT
+        return read_object(Path(path).expanduser() / INDEX).get("format") == FORMAT
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -217,7 +217,7 @@ class TokenStore:
 
 def _index(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        found = read_object(folder / INDEX)
         wanted = {"tokenizer", "tokenizer_sha256", "dtype", "unigrams_sha256"}
         if (
             found["format"] != FORMAT

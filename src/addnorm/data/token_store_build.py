@@ -8,7 +8,6 @@ are, byte for byte, those of a build that was never broken off.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from addnorm.data.tokenizer import Tokenizer
 from addnorm.data.tokenizing import TokenizeConfig
 from addnorm.errors import UserError
 from addnorm.files import sha256, sync, write_atomically, write_json
+from addnorm.json_file import read_object
 
 PROGRESS = "progress.json"
 SAVED_CHARACTERS = 16_000_000
@@ -62,7 +62,7 @@ def build(
         UserError: the folder exists, the source is missing or holds a bad record, or a resumed build is another one.
     """
     if resume and (out / INDEX).exists():
-        return json.loads((out / INDEX).read_text(encoding="utf-8"))
+        return read_object(out / INDEX)
     if out.exists():
         raise UserError(f"{out} exists already; name a new folder with --out.")
     part = out.with_name(f"{out.name}.part")
@@ -151,7 +151,7 @@ class _Build:
         if not path.exists():
             return {}
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            saved = read_object(path)
             before, now = saved["plan"], self._plan()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}); delete {self.folder} to begin anew.") from None

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from addnorm.data.pretrained import PREFIX, Frame, PretrainedTokenizer, is_pretrained, tokenizer_file
+from addnorm.data.tokenizer_file import opened, read_text
 from addnorm.errors import UserError
 from addnorm.files import write_atomically
+from addnorm.json_file import parsed
 
 FILE = "tokenizer.json"
 _BYTE_FILE = {"type": "byte", "vocab_size": 256}
@@ -109,10 +111,8 @@ class BPETokenizer:
 
     def __init__(self, serialized: str) -> None:
         """Take the text of a tokenizer.json of the package `tokenizers`."""
-        from tokenizers import Tokenizer
-
         self._serialized = serialized
-        self._tokenizer = Tokenizer.from_str(serialized)
+        self._tokenizer = opened(serialized)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> BPETokenizer:
@@ -199,8 +199,8 @@ def load(path: Path) -> Tokenizer:
         UserError: the file is missing or damaged.
     """
     try:
-        serialized = path.read_text(encoding="utf-8")
-        saved: Any = json.loads(serialized)
+        serialized = read_text(path)
+        saved: Any = parsed(serialized)
         if saved == _BYTE_FILE:
             return ByteTokenizer()
         return PretrainedTokenizer(serialized) if is_pretrained(saved) else BPETokenizer(serialized)

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from addnorm.errors import unknown
 from addnorm.files import write_json
+from addnorm.json_file import read_object
 from addnorm.kernels import native
 
 ROUTES = {torch.float32: ("torch", "onednn"), torch.bfloat16: ("torch", "float32")}
@@ -138,7 +138,7 @@ def _remembered(dtype: torch.dtype) -> str:
     machine = f"{native.processor_fingerprint()}, torch {torch.__version__}"
     try:
         file = _STATE.file or native.folder() / "linear-routes.json"
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = read_object(file)
     except (OSError, ValueError):
         kept = {}
     kept = kept if isinstance(kept, dict) else {}

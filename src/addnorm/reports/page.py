@@ -15,7 +15,7 @@ from addnorm.reports.command import reproduce
 from addnorm.reports.metrics import metrics_html
 from addnorm.reports.series import all_series
 from addnorm.reports.table import Row, depths, rows
-from addnorm.reports.wording import in_words_of
+from addnorm.reports.wording import markup_in_words_of
 
 # The page stays below half a megabyte; what is left for the scripts' data follows from the rest.
 MOST_BYTES = 480_000
@@ -49,9 +49,9 @@ def page(results: dict[str, Any]) -> str:
         "environment": pairs(results.get("environment") or {}),
         "specification": pairs(results.get("spec") or {}),
     }
-    template = Template(in_words_of(results, _asset("report.html")))
+    template = Template(markup_in_words_of(results, _asset("report.html")))
     for name in ("answers", "table", "meanings", "curves", "statistics", "schemes", "script"):
-        parts[name] = in_words_of(results, parts[name])
+        parts[name] = markup_in_words_of(results, parts[name])
     room = MOST_BYTES - len(template.substitute(parts, data="").encode())
     return template.substitute(parts, data=page_data.page_data(results, room))
 

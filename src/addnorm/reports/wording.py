@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 _NATS, _CHANCE = "nats per token", "unigram entropy"
@@ -15,6 +16,22 @@ def loss_name(results: dict[str, Any]) -> str:
 def chance_name(results: dict[str, Any]) -> str:
     """What a model is called that knows how often each target comes and nothing else."""
     return (results.get("data") or {}).get("chance_name") or _CHANCE
+
+
+def markup_in_words_of(results: dict[str, Any], markup: str) -> str:
+    """The same for HTML and the scripts in it: a task's words are data, and must not become either.
+
+    >>> markup_in_words_of({"data": {"loss_name": "<b>`${x}"}}, "<p>2.1 nats a token</p>")
+    '<p>2.1 &lt;b&gt;&#96;&#36;{x}</p>'
+    """
+    words = {"loss_name": _as_markup(loss_name(results)), "chance_name": _as_markup(chance_name(results))}
+    return in_words_of({"data": words}, markup)
+
+
+def _as_markup(words: object) -> str:
+    """Text for an element, an attribute, a quoted text of a script, and `string.Template`."""
+    safe = escape(" ".join(str(words).split()), quote=True)
+    return safe.replace("\\", "&#92;").replace("`", "&#96;").replace("$", "&#36;")
 
 
 def in_words_of(results: dict[str, Any], text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +12,7 @@ from typing import Any
 from addnorm import __version__
 from addnorm.errors import UserError
 from addnorm.files import write_json
+from addnorm.json_file import read_object
 from addnorm.studies.claims import get, name_of, names
 from addnorm.studies.claims._claim import Claim, Finding, Line, Measured, OnProgress
 
@@ -98,7 +98,7 @@ def load(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return _results([])
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_object(path)
         return {**stored, "claims": [dict(item, name=item["name"]) for item in stored["claims"]]}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -14,6 +14,7 @@ from types import FrameType
 
 from addnorm.studies.crew import WORKER, Event, Job, Worker
 from addnorm.studies.eta import RemainingTime
+from addnorm.training.interruption import refuse_interrupted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,8 @@ def _signals_raise() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
+    refuse_interrupted()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Signalled(number)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from addnorm.checks import check_at_least
+from addnorm.checks import check_at_least, check_types
 from addnorm.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def check_lists(spec: CompareConfig) -> None:
     Raises:
         UserError: which list, and what is wrong with it.
     """
+    check_types(spec)
+    if not all(isinstance(scheme, str) for scheme in (*spec.schemes, spec.baseline)):
+        raise UserError("schemes holds what is no text; give names of `addnorm schemes`.")
     for name in ("schemes", "layers", "tokens", "learning_rates"):
         if not getattr(spec, name):
             raise UserError(f"{name} is empty; give at least one.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from addnorm.config import RunConfig
 from addnorm.data.image_splits import Images, ImageSplits, subset
 from addnorm.errors import UserError
 from addnorm.files import write_json
+from addnorm.json_file import read_object
 from addnorm.layers.initialise import generator_for
 from addnorm.layers.patches import PatchGrid
 
@@ -75,7 +75,7 @@ def kind_in(folder: Path) -> ImageKind:
         UserError: the file is missing or damaged.
     """
     try:
-        values = json.loads((folder / FILE).read_text())
+        values = read_object(folder / FILE)
         return ImageKind(**values | {"classes": tuple(values["classes"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / FILE} cannot be read ({error}); name the folder of a run on images.") from error

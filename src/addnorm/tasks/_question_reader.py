@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from addnorm.data.records import Question
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.files import write_json
+from addnorm.json_file import read_object
 from addnorm.models.span import SpanModel
 from addnorm.tasks._encoder_texts import TextFrame
 from addnorm.tasks._task import Prediction, Reader, evaluating
@@ -86,7 +86,7 @@ def answering_in(folder: Path) -> Answering:
         UserError: the file is missing or damaged.
     """
     try:
-        values = json.loads((folder / FILE).read_text())
+        values = read_object(folder / FILE)
         return Answering(
             no_answer=bool(values["no_answer"]), threshold=float(values["threshold"]), longest=int(values["longest"])
         )

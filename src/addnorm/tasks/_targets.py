@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from addnorm.errors import UserError
 from addnorm.files import write_json
+from addnorm.json_file import read_object
 from addnorm.tasks._cross_entropy import cross_entropy
 from addnorm.tasks._image_scores import accuracy, macro_f1
 from addnorm.tasks._rank import pearson, spearman
@@ -205,7 +205,7 @@ def load(folder: Path) -> Targets:
         UserError: the file is missing or damaged.
     """
     try:
-        values: Mapping[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        values: Mapping[str, Any] = read_object(folder / FILE)
         if "labels" in values:
             return Labels(names=tuple(map(str, values["labels"])))
         return Scale(mean=float(values["mean"]), deviation=float(values["deviation"]))

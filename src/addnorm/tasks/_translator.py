@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from addnorm.data.token_pairs import TokenPairs
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.files import write_json
+from addnorm.json_file import read_object
 from addnorm.models.beam_search import BeamSearch, Hypothesis
 from addnorm.models.encoder_decoder import EncoderDecoder, Marks
 from addnorm.tasks._task import Prediction, Reader
@@ -98,7 +98,7 @@ class Translator(Reader):
         """
         path = folder / FILE
         try:
-            ratio = float(json.loads(path.read_text(encoding="utf-8"))["tokens_per_token"])
+            ratio = float(read_object(path)["tokens_per_token"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read ({error}); name the folder of a translation run.") from None
         return cls(task, tokenizer.load(folder / tokenizer.FILE), ratio)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from addnorm.config import RunConfig
 from addnorm.data import videos
 from addnorm.errors import UserError
 from addnorm.files import write_json
+from addnorm.json_file import read_object
 from addnorm.models.video import VideoConfig, VideoTransformer, video_config
 from addnorm.tasks._task import Prediction, Reader, evaluating
 from addnorm.tasks._video_pictures import write_animation, write_strip
@@ -50,7 +50,7 @@ class VideoKind:
             UserError: the file is missing or damaged.
         """
         try:
-            return cls(**json.loads((folder / FILE).read_text()))
+            return cls(**read_object(folder / FILE))
         except (OSError, ValueError, TypeError) as error:
             text = f"{folder / FILE} cannot be read ({error}); name the folder of a video-prediction run."
             raise UserError(text) from error

@@ -11,9 +11,10 @@ from typing import Any
 from addnorm import tasks
 from addnorm.errors import UserError
 from addnorm.files import finite, write_json
-from addnorm.tasks._task import Split
+from addnorm.tasks._task import Problem, Split
 from addnorm.training.arithmetic import enough_memory
 from addnorm.training.run import load_run
+from addnorm.training.run_folder import RunFolder
 
 
 def evaluate_run(
@@ -55,7 +56,7 @@ def evaluate_run(
         scores = problem.scores(loaded.model, split, limit, baselines=baselines)
         wall_s = time.perf_counter() - began
         own = data is None and limit is None and baselines
-        files = problem.report(loaded.model, Path(folder)) if own else []
+        files = _reported(problem, loaded.model, RunFolder(folder)) if own else []
     result = finite(
         {
             "run": str(folder),
@@ -72,6 +73,15 @@ def evaluate_run(
     if own:
         _store(Path(folder) / f"scores-{split}.json", result)
     return result
+
+
+def _reported(problem: Problem, model: Any, run: RunFolder) -> list[Path]:
+    """What the task leaves in the folder; of the run's own files it may change some."""
+    sound = not run.faults()
+    files = problem.report(model, run.path)
+    if sound:
+        run.note_changed()
+    return files
 
 
 def _store(path: Path, result: dict[str, Any]) -> None:

@@ -39,6 +39,16 @@ class StopNow(BaseException):
     """Raised inside `Watch.breakable` when a signal comes; BaseException, so that no `except Exception` swallows it."""
 
 
+def refuse_interrupted() -> None:
+    """Do not begin what a Ctrl-C was to prevent, though a library swallowed it while it was imported.
+
+    Raises:
+        KeyboardInterrupt: the handler of SIGINT remembers one.
+    """
+    if getattr(signal.getsignal(signal.SIGINT), "came", False):
+        raise KeyboardInterrupt
+
+
 class Watch:
     """Notes the first SIGINT or SIGTERM while it is entered; a second Ctrl-C is a KeyboardInterrupt as ever.
 
@@ -51,6 +61,7 @@ class Watch:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Watch:
+        refuse_interrupted()
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self

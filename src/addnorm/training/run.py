@@ -213,7 +213,7 @@ def _describe(run: RunFolder, problem: Problem, model: nn.Module, started: Start
         warnings.warn(text, StartWarning, stacklevel=5)
     run.create(config, environment.describe())
     problem.reader.save(run.path)
-    run.note_reader()
+    run.note_reader(problem.reader.save)
     run.write("run.json", about)
 
 

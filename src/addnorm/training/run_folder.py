@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -89,16 +90,32 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({reason(error)}); name a folder you may write.") from error
 
-    def note_reader(self) -> None:
+    def note_reader(self, save_reader: Callable[[Path], None]) -> None:
         """Write down what the reader's files are: tokenizer.json, and what else a task keeps.
+
+        Args:
+            save_reader: writes the reader's files into a folder, which tells their names.
 
         Raises:
             UserError: the disk is full or the folder cannot be written.
         """
         try:
-            self.manifest.note_files(self._of_reader())
+            with tempfile.TemporaryDirectory(prefix="addnorm-reader-") as folder:
+                save_reader(Path(folder))
+                names = {path.name for path in Path(folder).iterdir()}
+            self.manifest.note_files({name for name in names if (self.path / name).is_file()})
         except OSError as error:
             raise self._full(error) from error
+
+    def note_changed(self) -> None:
+        """Write down anew what the files are that a task has just changed: a threshold that was chosen on validation.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        faults = self.faults()
+        if faults and MANIFEST not in faults:
+            self.manifest.note_files({name for name in faults if (self.path / name).is_file()})
 
     def faults(self) -> dict[str, str]:
         """What is wrong with the files beside the checkpoints, by name.
@@ -261,7 +278,7 @@ class RunFolder:
             warnings.warn(f"{self.path / MANIFEST}: {faults[MANIFEST]}; written anew.", DamageWarning, stacklevel=5)
             self.manifest.path.unlink(missing_ok=True)
             self.manifest.note_files({name for name in ("config.json", *contents) if (self.path / name).exists()})
-            self.note_reader()
+            self.note_reader(save_reader)
             return
         anew = {name: text for name, text in faults.items() if name not in ("result.json", METRICS)}
         if not anew:
@@ -284,11 +301,6 @@ class RunFolder:
         self.manifest.note({name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()})
         for name, text in texts.items():
             write_atomically(self.path / name, text)
-
-    def _of_reader(self) -> set[str]:
-        """The JSON files in the folder that are not ours: before the first step, those of the reader."""
-        ours = {"config.json", "run.json", MANIFEST, *FOR_THE_RECORD}
-        return {path.name for path in self.path.glob("[!.]*.json") if path.is_file()} - ours
 
     def _is_empty(self) -> bool:
         """Hidden files are what a crash left half written; a list without a file was written just before one."""
