@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from agreement import train_
 from oracles.wide import Wide
 
 
@@ -120,48 +121,25 @@ def differences(pair: Pair) -> Differences:
     return Differences(_difference(ours, theirs), max(gradients))
 
 
-def parted(pair: Pair, steps: int = 20, learning_rate: float = 1e-2) -> float:
-    """How far two modules of the same weights come apart in training, by parameter and in the output; as above.
-
-    Each is trained by itself, with Adam and towards the same target. One forward and backward cannot tell a parameter
-    that the other implementation shares from two that only start equal: their gradients are added up there and apart
-    here, and the first step shows it.
-    """
+def parted(pair: Pair) -> float:
+    """How far the two come apart when each is trained by itself, in parameters and output; relative as above."""
+    check_complete(pair)
     for tie in pair.ties:
         tie.copy_()
-    ours = [tie.ours for tie in pair.ties]
-    assert len({id(p) for p in ours}) == len(ours), "a parameter of ours stands for two of theirs"
-    assert not {id(p) for p in ours} & {id(tie.theirs) for tie in pair.ties}, "both sides train the same parameter"
-    output = _trained(ours, pair.run_ours, pair.inputs, steps, learning_rate)
-    with Wide() if output.dtype == torch.float64 else nullcontext():
-        theirs = list({id(tie.theirs): tie.theirs for tie in pair.ties}.values())
-        expected = _trained(theirs, pair.run_theirs, pair.inputs, steps, learning_rate)
+    assert not {id(tie.ours) for tie in pair.ties} & {id(tie.theirs) for tie in pair.ties}, "both train one parameter"
+    ours = train_(lambda: pair.run_ours(*pair.inputs), [tie.ours for tie in pair.ties])
+    with Wide() if ours.dtype == torch.float64 else nullcontext():
+        # A fused parameter of theirs has several ties.
+        parameters = list({id(tie.theirs): tie.theirs for tie in pair.ties}.values())
+        theirs = train_(lambda: pair.run_theirs(*pair.inputs), parameters)
     found = [_difference(tie.ours.detach(), tie.part(tie.theirs.detach()) + tie.offset) for tie in pair.ties]
-    return max(_difference(output, expected), *found)
-
-
-def _trained(
-    parameters: list[nn.Parameter],
-    run: Callable[..., Tensor],
-    inputs: tuple[Tensor, ...],
-    steps: int,
-    learning_rate: float,
-) -> Tensor:
-    """The output after some steps towards noise of its size."""
-    optimizer = torch.optim.Adam(parameters, learning_rate, foreach=False)
-    generator = torch.Generator().manual_seed(10)
-    for _ in range(steps):
-        output = run(*inputs)
-        target = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output.dtype)
-        optimizer.zero_grad()
-        (output - target).square().mean().backward()
-        optimizer.step()
-    with torch.no_grad():
-        return run(*inputs)
+    return max(_difference(ours, theirs), *found)
 
 
 def check_complete(pair: Pair) -> None:
     """Every parameter of ours is tied once, and every entry of theirs is tied or named as unused."""
+    names = [name for name, _ in pair.ours.named_parameters(remove_duplicate=False)]
+    assert len(names) == len(list(pair.ours.parameters())), "a parameter of ours stands at two places"
     ours = [id(tie.ours) for tie in pair.ties]
     assert sorted(ours) == sorted(id(p) for p in pair.ours.parameters()), "a parameter of ours is untied or tied twice"
     covered = {id(p): torch.zeros(p.shape, dtype=torch.bool) for p in pair.theirs.parameters()}

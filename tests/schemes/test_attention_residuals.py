@@ -23,7 +23,7 @@ from addnorm.schemes.attention_residuals import AttentionResiduals
 from addnorm.schemes.block_attention_residuals import BlockAttentionResiduals
 from addnorm.schemes.delta_attention_residuals import DeltaAttentionResiduals
 from addnorm.schemes.pre_norm import PreNorm
-from agreement import TOLERANCE, assert_agree, outcome, scatter_
+from agreement import COMPARISONS, TOLERANCE, assert_agree, outcome, scatter_
 from oracles.wide import Wide
 from small_models import noise_like
 from transcription import Parameters, Parts, assert_agrees, norm, real_sublayers
@@ -154,9 +154,9 @@ class WithContext(nn.Module):
         return self.sublayer(x, *self.context)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("look", "dtype", "tolerance"), COMPARISONS)
 @pytest.mark.parametrize("num_blocks", [1, 2, 4, None], ids=lambda n: "full" if n is None else f"{n} blocks")
-def test_it_is_the_transformer_of_the_package(num_blocks, dtype):
+def test_it_is_the_transformer_of_the_package(num_blocks, look, dtype, tolerance):
     # Its last read is a plain sum: ours with a query of zero, but for the count, which the norm takes away.
     mode = AttnResMode.FULL if num_blocks is None else AttnResMode.BLOCK
     config = TransformerConfig(
@@ -193,9 +193,9 @@ def test_it_is_the_transformer_of_the_package(num_blocks, dtype):
     x = noise_like(torch.empty(2, 6, D, dtype=dtype)).requires_grad_()
     run = theirs._forward_full_attnres if num_blocks is None else theirs._forward_block_attnres
     with precise(dtype):  # ours runs the sublayers of the package
-        ours = outcome(lambda: stack(x), {"x": x} | shared | named_ours)
-        found = outcome(lambda: theirs.out_norm(run(x, frequencies, mask)), {"x": x} | shared | named_theirs)
-    assert_agree(ours, found, TOLERANCE[dtype])
+        ours = look(lambda: stack(x), {"x": x} | shared | named_ours)
+        found = look(lambda: theirs.out_norm(run(x, frequencies, mask)), {"x": x} | shared | named_theirs)
+    assert_agree(ours, found, tolerance)
 
 
 def test_the_read_in_two_phases_is_the_read_in_one():

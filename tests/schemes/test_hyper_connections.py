@@ -12,7 +12,7 @@ from addnorm.schemes.hyper_connections import HyperConnections
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.schemes.static_hyper_connections import StaticHyperConnections
 from addnorm.stack import sites
-from agreement import TOLERANCE, assert_agree, outcome, scatter_
+from agreement import COMPARISONS, assert_agree, scatter_
 from small_models import noise_like
 from transcription import Parts, assert_agrees, norm
 
@@ -97,9 +97,9 @@ def stacks(scheme: HyperConnections | StaticHyperConnections, dtype: torch.dtype
     return stack, theirs
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("look", "dtype", "tolerance"), COMPARISONS)
 @pytest.mark.parametrize("dynamic", [True, False], ids=["dynamic", "static"])
-def test_it_is_the_package_hyper_connections(dynamic, dtype):
+def test_it_is_the_package_hyper_connections(dynamic, look, dtype, tolerance):
     scheme = HyperConnections(norm="rms", scale=0.7) if dynamic else StaticHyperConnections(norm="rms")
     stack, theirs = stacks(scheme, dtype)
     expand, reduce = Theirs.get_expand_reduce_stream_functions(N)
@@ -127,14 +127,14 @@ def test_it_is_the_package_hyper_connections(dynamic, dtype):
         for i, (_, c) in sites_of:
             other |= {f"Wa {i}": c.dynamic_alpha_fn, f"Wb {i}": c.dynamic_beta_fn, f"gamma {i}": c.norm.gamma}
             other |= {f"sa {i}": c.dynamic_alpha_scale, f"sb {i}": c.dynamic_beta_scale}
-    ours, found = outcome(lambda: stack(x), shared | own), outcome(their_forward, shared | other)
+    ours, found = look(lambda: stack(x), shared | own), look(their_forward, shared | other)
     for i, _ in sites_of:
         alpha, beta = found.pop(f"alpha {i}"), found.pop(f"beta {i}")
         found[f"static {i}"] = torch.cat((alpha, beta[:, None]), dim=1)
         if dynamic:
             found[f"weight {i}"] = torch.cat((found.pop(f"Wa {i}").T, found.pop(f"Wb {i}")[None]))
             found[f"scale {i}"] = torch.stack((found.pop(f"sa {i}"), found.pop(f"sb {i}")))
-    assert_agree(ours, found, TOLERANCE[dtype])
+    assert_agree(ours, found, tolerance)
 
 
 @pytest.mark.parametrize("scheme", [HyperConnections(), StaticHyperConnections()], ids=["dynamic", "static"])

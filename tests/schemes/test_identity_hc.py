@@ -14,7 +14,7 @@ from addnorm import Stack, UserError
 from addnorm.schemes.identity_hc import IdentityHC
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
-from agreement import TOLERANCE, assert_agree, outcome, scatter_
+from agreement import COMPARISONS, assert_agree, scatter_
 from oracles.wide import Wide
 from small_models import noise_like
 from transcription import Parts, assert_agrees, norm
@@ -47,8 +47,8 @@ def test_it_is_its_equation(kind):
     assert_agrees(IdentityHC(norm=kind, streams=3, alpha=0.8, projection_std=0.3), equation)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_it_is_the_connection_and_the_head_of_hy_v4(dtype):
+@pytest.mark.parametrize(("look", "dtype", "tolerance"), COMPARISONS)
+def test_it_is_the_connection_and_the_head_of_hy_v4(look, dtype, tolerance):
     torch.manual_seed(0)
     sublayers = [nn.Sequential(nn.Linear(D, 12), nn.GELU(), nn.Linear(12, D)) for _ in range(5)]
     stack = Stack(IdentityHC(alpha=0.8, projection_std=0.3), sublayers, D).to(dtype)
@@ -82,11 +82,11 @@ def test_it_is_the_connection_and_the_head_of_hy_v4(dtype):
         other |= {f"phi {i}": one.fn, f"bias {i}": one.base, f"alpha {i}": one.scale}
     own |= {"head": stack.exit.weight, "head bias": stack.exit.bias, "head scale": stack.exit.scale}
     other |= {"head": head.hc_fn, "head bias": head.hc_base, "head scale": head.hc_scale}
-    ours = outcome(lambda: stack(x), shared | own)
+    ours = look(lambda: stack(x), shared | own)
     with Wide() if dtype == torch.float64 else nullcontext():
-        found = outcome(their_forward, shared | other)
+        found = look(their_forward, shared | other)
     found["head scale"] = found["head scale"][0]
-    assert_agree(ours, found, TOLERANCE[dtype])
+    assert_agree(ours, found, tolerance)
 
 
 def test_without_its_projections_it_is_pre_norm_to_the_eps_of_its_gates():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from addnorm.kernels.sinkhorn import sinkhorn
 from addnorm.schemes.mhc import MHC
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
-from agreement import TOLERANCE, assert_agree, outcome, scatter_
+from agreement import COMPARISONS, assert_agree, outcome, scatter_
 from oracles.wide import Wide
 from small_models import noise_like
 from transcription import Parts, assert_agrees, norm
@@ -98,7 +99,9 @@ def deepseek(connection: nn.Module, eps: float) -> tuple[DeepseekV4HyperConnecti
     return theirs, order
 
 
-def beside_deepseek(dtype: torch.dtype, eps: float) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def beside_deepseek(
+    dtype: torch.dtype, eps: float, look: Callable[..., dict[str, Tensor]] = outcome
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """One site of ours and one of theirs, from the same four different streams: values and gradients."""
     torch.manual_seed(0)
     scheme = MHC(streams=4, alpha=0.9, diagonal=0.5, projection_std=0.3)
@@ -119,17 +122,17 @@ def beside_deepseek(dtype: torch.dtype, eps: float) -> tuple[dict[str, Tensor], 
 
     shared = {"streams": streams, "update": update, "gain": connection.norm.weight}
     names = ("phi", "bias", "alpha")
-    ours = outcome(our_step, shared | {name: getattr(connection, name) for name in names})
+    ours = look(our_step, shared | {name: getattr(connection, name) for name in names})
     with Wide() if dtype == torch.float64 else nullcontext():
-        found = outcome(their_step, shared | dict(zip(names, (theirs.fn, theirs.base, theirs.scale), strict=True)))
+        found = look(their_step, shared | dict(zip(names, (theirs.fn, theirs.base, theirs.scale), strict=True)))
     for name in ("phi", "bias"):
         found[name] = found[name][order.argsort()]
     return ours, found
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_it_is_the_connection_of_deepseek_v4_without_its_eps(dtype):
-    assert_agree(*beside_deepseek(dtype, eps=0.0), TOLERANCE[dtype])
+@pytest.mark.parametrize(("look", "dtype", "tolerance"), COMPARISONS)
+def test_it_is_the_connection_of_deepseek_v4_without_its_eps(look, dtype, tolerance):
+    assert_agree(*beside_deepseek(dtype, 0.0, look), tolerance)
 
 
 def test_the_eps_of_deepseek_v4_changes_it_by_about_as_much():
