@@ -5,6 +5,7 @@ import json
 import pytest
 
 from addnorm.data import questions
+from addnorm.data.faults import RecordWarning
 from addnorm.data.records import Answer
 from addnorm.errors import UserError
 
@@ -103,3 +104,28 @@ def test_a_file_that_is_not_squads_is_refused(tmp_path, content, message):
 
 def test_the_cloze_questions_are_reached_by_name():
     assert questions.load("cloze").origin == "cloze"
+
+
+@pytest.mark.parametrize("start", [-1, 23, 19, 5000])
+def test_an_answer_that_stands_once_is_taken_from_there_and_counted(tmp_path, start):
+    paragraphs = [(f"{CONTEXT} {n}", [entry(f"{n}", "gleaned", start if n < 4 else 5)]) for n in range(30)]
+    path = write(tmp_path, squad(*paragraphs))
+    with pytest.warns(RecordWarning, match="mended answer_start of 4 answers .*question 0 from .* to 5; .*; \\.\\.\\."):
+        splits = questions.load(str(path))
+    assert {question.answers for question in splits.train} == {(Answer(text="gleaned", start=5),)}
+    assert splits.notes[0].startswith("mended answer_start of 4")
+
+
+def test_questions_that_cannot_be_read_are_left_out(tmp_path):
+    paragraphs = [(f"{CONTEXT} {n}", [entry(f"{n}", start=28 if n == 7 else 29)]) for n in range(30)]
+    path = write(tmp_path, squad(*paragraphs))
+    with pytest.raises(UserError, match="question 7: the answer 'Boaz' does not stand at answer_start=28"):
+        questions.load(str(path))
+    with pytest.warns(RecordWarning, match="left out 1 of the 30 records .*question 7: the answer 'Boaz'"):
+        splits = questions.load(str(path), skip_bad=True)
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 29
+
+
+def test_a_file_that_is_nested_too_deeply_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="is not JSON .brackets are nested"):
+        questions.read(write(tmp_path, "[" * 100_000))

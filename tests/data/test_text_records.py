@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
-from addnorm.data import labelled_text, parallel_text, sentence_pairs
+from addnorm.data import labelled_text, parallel_text, sentence_pairs, tables
+from addnorm.data.faults import RecordWarning
 from addnorm.data.records import LabelledText, ScoredPair, SentencePair, Translation
 from addnorm.errors import UserError
 
@@ -81,10 +83,20 @@ def test_a_quoted_field_goes_over_lines_and_later_errors_name_the_right_one(tmp_
         ("a.csv", 'text,label\nx,"y"z\n', {}, "line 2: .*quote a field"),
         ("a.csv", 'text,label\n"x,y\n', {}, "line 2: unexpected end of data"),
         ("a.jsonl", '{"text": "x", "label": "y"}\n{"text": \n', {}, "line 2 is not JSON"),
+        ("a.tsv", "text\tlabel\nx\ty\nso\tsad\tz\n", {}, "line 3 has 3 columns, the first line has 2; take tabs"),
+        ("a.csv", "text,label\nx,y\nwell, so,z\n", {}, "line 3 has 3 columns, the first line has 2; quote a field"),
+        ("a.tsv", "x\ty\nx\ty\tz\n", {"text": "1", "label": "2"}, "line 2 has 3 columns, the first line has 2"),
+        ("a.jsonl", '{"text": NaN, "label": "y"}\n', {}, "line 1: 'text' is the number nan, not text"),
+        ("a.jsonl", "[" * 5000 + "\n", {}, "line 1 is not JSON .brackets are nested"),
         ("a.jsonl", "[1]\n", {}, "line 1 is a JSON list; write one object"),
-        ("a.jsonl", '{"text": "x", "label": "y"}\n\n{"text": "x"}\n', {}, "line 3 has no 'label', which .*line 1 has"),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": "y"}\n\n{"text": "x"}\n',
+            {},
+            "line 3 has no 'label', which other lines have",
+        ),
         ("a.jsonl", '{"text": ["x"], "label": "y"}\n', {}, "line 1: 'text' is list, not text"),
-        ("a.jsonl", '{"text": null, "label": "y"}\n', {}, "line 1: 'text' is NoneType, not text"),
+        ("a.jsonl", '{"text": null, "label": "y"}\n', {}, "line 1: 'text' is nothing, not text"),
     ],
 )
 def test_mistakes_in_tables_are_one_clear_line(tmp_path, name, content, columns, message):
@@ -252,3 +264,62 @@ def test_shipped_sets_are_reached_by_name():
     assert labelled_text.load("vader-source").origin == "vader-source"
     assert sentence_pairs.load("paraphrase").origin == "paraphrase"
     assert parallel_text.load("bible").origin == "bible"
+
+
+def test_empty_fields_behind_the_last_column_lose_nothing(tmp_path):
+    path = write(tmp_path, "a.tsv", "text\tlabel\nx\ty\t\t\n")
+    assert labelled_text.read(tables.read(Path(path), [])) == [LabelledText(text="x", label="y")]
+
+
+def test_a_csv_field_may_be_longer_than_the_module_allows_by_itself(tmp_path):
+    path = write(tmp_path, "a.csv", f"text,label\n{'long ' * 40_000},y\n")
+    assert len(tables.read(Path(path), []).rows[0].values["text"]) == 200_000
+
+
+def test_a_field_that_only_the_first_json_line_has_is_no_fault(tmp_path):
+    lines = '{"text": "x", "label": "y", "comment": "first"}\n{"text": "u", "label": "v"}\n'
+    found = labelled_text.read(tables.read(Path(write(tmp_path, "a.jsonl", lines)), []))
+    assert [record.label for record in found] == ["y", "v"]
+
+
+def test_true_and_false_are_labels(tmp_path):
+    lines = '{"text": "x", "label": true}\n{"text": "u", "label": false}\n'
+    found = labelled_text.read(tables.read(Path(write(tmp_path, "a.jsonl", lines)), []))
+    assert [record.label for record in found] == ["true", "false"]
+
+
+def many(lines, bad):
+    good = [f"text number {number}\t{'ab'[number % 2]}" for number in range(lines)]
+    return "text\tlabel\n" + "\n".join([*good, *bad]) + "\n"
+
+
+def test_bad_records_are_left_out_counted_and_named(tmp_path):
+    path = write(tmp_path, "a.tsv", many(100, ["no label", "one\ttoo\tmany", " \ta", "x\t"]))
+    with pytest.raises(UserError, match=r"line 102 has 1 columns.*with --skip-bad"):
+        labelled_text.load(str(path))
+    with pytest.warns(RecordWarning, match=r"left out 4 of the 104 records .*line 102 .*line 103 .*line 104.*; \.\.\."):
+        splits = labelled_text.load(str(path), skip_bad=True)
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 100
+    assert splits.notes[0].startswith("left out 4 of the 104 records")
+
+
+def test_more_bad_records_than_a_tenth_stop_all_the_same(tmp_path):
+    path = write(tmp_path, "a.tsv", many(50, ["no label"] * 10))
+    with pytest.raises(UserError, match="10 of the 60 records .* more than the 10% that --skip-bad leaves out"):
+        labelled_text.load(str(path), skip_bad=True)
+
+
+def test_bad_pairs_and_translations_are_left_out_too(tmp_path):
+    rows = [f"first {number}\tsecond {number}\t{number % 2}" for number in range(100)]
+    path = write(tmp_path, "a.tsv", "\n".join(["sentence1\tsentence2\tlabel", *rows, "one\t\t1"]) + "\n")
+    for load in (sentence_pairs.load, sentence_pairs.load_scores):
+        with pytest.warns(RecordWarning, match="left out 1 of the 101 records"):
+            load(str(path), skip_bad=True)
+    text = write(tmp_path, "b.tsv", "".join(f"one {n}\tuno {n}\tsource {n}\n" for n in range(100)) + "two\n")
+    with pytest.warns(RecordWarning, match="left out 1 of the 101 records"):
+        parallel_text.load(str(text), skip_bad=True)
+
+
+def test_translations_without_a_header_may_have_uneven_rows(tmp_path):
+    path = write(tmp_path, "a.tsv", "one\tuno\ntwo\tdos\tCC-BY 2.0\n")
+    assert [pair.target for pair in parallel_text.read(str(path))] == ["uno", "dos"]

@@ -50,7 +50,7 @@ def test_a_folder_without_or_with_too_many_files_is_refused(tmp_path):
     with pytest.raises(UserError, match="has 0 files .tsv, none with train in its name"):
         found(tmp_path)
     write(tmp_path, "train.tsv", "train_2.tsv")
-    with pytest.raises(UserError, match="two files for train, train.tsv and train_2.tsv; use train=A"):
+    with pytest.raises(UserError, match="two files for train, train.tsv and train_2.tsv; use train=FILE"):
         found(tmp_path)
     with pytest.raises(UserError, match="data is empty; use a file"):
         found("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from addnorm.data import tables, user_files, vader
+from addnorm.data.faults import Faults
 from addnorm.data.records import LabelledText, Splits
 from addnorm.data.tables import Table
 
@@ -11,7 +12,7 @@ TEXT = ("text", "sentence", "review", "content", "tweet", "document")
 LABEL = ("label", "class", "category", "sentiment", "target")
 
 
-def load(source: str, *, text: str = "", label: str = "") -> Splits[LabelledText]:
+def load(source: str, *, text: str = "", label: str = "", skip_bad: bool = False) -> Splits[LabelledText]:
     """The texts that `source` names, in three splits.
 
     Args:
@@ -21,22 +22,24 @@ def load(source: str, *, text: str = "", label: str = "") -> Splits[LabelledText
         text: the column of the texts: its name, or its number from 1 in a file without header; found by the usual names
             if not given.
         label: the column of the classes, in the same way.
+        skip_bad: leave records out that cannot be read.
 
     Raises:
         UserError: the source is missing, empty, malformed (with file and line), or needs an extra.
     """
     if source in NAMED:
         return NAMED[source]()
-    found = tables.load(source, [name for name in (text, label) if name])
-    records = {split: read(table, text=text, label=label) for split, table in found.items()}
-    return user_files.assemble(source, records, lambda record: record.text)
+    faults = Faults(skip=skip_bad)
+    found = tables.load(source, [name for name in (text, label) if name], faults)
+    records = {split: read(table, text=text, label=label, faults=faults) for split, table in found.items()}
+    return user_files.assemble(source, records, lambda record: record.text, faults=faults)
 
 
-def read(table: Table, *, text: str = "", label: str = "") -> list[LabelledText]:
+def read(table: Table, *, text: str = "", label: str = "", faults: Faults | None = None) -> list[LabelledText]:
     """The texts of one table.
 
     Raises:
         UserError: a column is missing, or a field is empty (with file and line).
     """
     text, label = table.column(text, TEXT, "text"), table.column(label, LABEL, "label")
-    return [LabelledText(text=row.text(text), label=row.text(label)) for row in table.rows]
+    return table.records(lambda row: LabelledText(text=row.text(text), label=row.label(label)), faults)

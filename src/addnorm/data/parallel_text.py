@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from addnorm.data import bible, split_names, tables, user_files
+from addnorm.data.faults import BadRecord, Faults
 from addnorm.data.records import Splits, Translation
-from addnorm.data.tables import Table
+from addnorm.data.tables import Row, Table
 from addnorm.errors import UserError
 
 NAMED = {"bible": bible.translation_pairs}
@@ -14,7 +15,7 @@ SOURCE = ("source", "src", "from", "en", "english")
 TARGET = ("target", "tgt", "to", "translation")
 
 
-def load(source: str, *, from_: str = "", to: str = "") -> Splits[Translation]:
+def load(source: str, *, from_: str = "", to: str = "", skip_bad: bool = False) -> Splits[Translation]:
     """The translations that `source` names, in three splits.
 
     Args:
@@ -25,22 +26,24 @@ def load(source: str, *, from_: str = "", to: str = "") -> Splits[Translation]:
             ending (en).
         to: the same for the target sentences. By default a TSV file has the source first and no header, unless its
             first line names columns; line files are taken in the alphabetical order of their endings.
+        skip_bad: leave records out that cannot be read.
 
     Raises:
         UserError: the source is missing, empty, misaligned or malformed (with file and line), or needs an extra.
     """
     if source in NAMED:
         return NAMED[source]()
+    faults = Faults(skip=skip_bad)
     if source.startswith("hf:"):
         found = tables.load(source, [])
-        records = {split: _read_hub(table, from_, to) for split, table in found.items()}
+        records = {split: _read_hub(table, from_, to, faults) for split, table in found.items()}
     else:
         paths = _line_files_of_folder(source, from_, to) or user_files.find(source, tables.SUFFIXES)
-        records = {split: read(path, from_=from_, to=to) for split, path in paths.items()}
-    return user_files.assemble(source, records, lambda pair: pair.source)
+        records = {split: read(path, from_=from_, to=to, faults=faults) for split, path in paths.items()}
+    return user_files.assemble(source, records, lambda pair: pair.source, faults=faults)
 
 
-def read(path: str, *, from_: str = "", to: str = "") -> list[Translation]:
+def read(path: str, *, from_: str = "", to: str = "", faults: Faults | None = None) -> list[Translation]:
     """The translations in a table, or in two line files "SOURCE+TARGET".
 
     Raises:
@@ -48,17 +51,16 @@ def read(path: str, *, from_: str = "", to: str = "") -> list[Translation]:
     """
     one, plus, other = path.partition("+")
     if plus and not Path(path).expanduser().exists():
-        return read_line_files(Path(one).expanduser(), Path(other).expanduser())
+        return read_line_files(Path(one).expanduser(), Path(other).expanduser(), faults)
     file = Path(path).expanduser()
     if from_ and to:
-        return _read_table(tables.read(file, [from_, to]), from_, to)
-    table = tables.read(file, [])
-    if file.suffix.lower() in (".tsv", ".txt", ".csv") and not _has_header(table):
-        return _read_table(tables.read(file, ["1", "2"]), "1", "2")
-    return _read_table(table, from_, to)
+        return _read_table(tables.read(file, [from_, to], faults, uneven=True), from_, to, faults)
+    if file.suffix.lower() in (".tsv", ".txt", ".csv") and not _has_header(file):
+        return _read_table(tables.read(file, ["1", "2"], faults, uneven=True), "1", "2", faults)
+    return _read_table(tables.read(file, [], faults), from_, to, faults)
 
 
-def read_line_files(source: Path, target: Path) -> list[Translation]:
+def read_line_files(source: Path, target: Path, faults: Faults | None = None) -> list[Translation]:
     """The translations in two files, line by line; lines that are blank in both are skipped.
 
     Raises:
@@ -71,34 +73,39 @@ def read_line_files(source: Path, target: Path) -> list[Translation]:
             f"{source} has {len(ones)} lines, {target} {len(others)}: line {min(len(ones), len(others)) + 1} of "
             f"{longer} has no partner; both files must have one sentence a line, in the same order."
         )
-    pairs = []
-    for number, (one, other) in enumerate(zip(ones, others, strict=True), start=1):
-        if bool(one.strip()) != bool(other.strip()):
-            blank, full = (target, source) if one.strip() else (source, target)
-            raise UserError(
+    faults = faults or Faults(skip=False)
+
+    def pair(number: int, one: str, other: str) -> Translation:
+        if bool(one) != bool(other):
+            blank, full = (target, source) if one else (source, target)
+            raise BadRecord(
                 f"{blank}, line {number} is blank, {full} has a sentence there; align the files line by line."
             )
-        if one.strip():
-            pairs.append(Translation(source=one.strip(), target=other.strip()))
-    return pairs
+        return Translation(source=one, target=other)
+
+    lines = (
+        (number, one.strip(), other.strip()) for number, (one, other) in enumerate(zip(ones, others, strict=True), 1)
+    )
+    found = (faults.take(pair, *line) for line in lines if line[1] or line[2])
+    return [translation for translation in found if translation is not None]
 
 
-def _read_table(table: Table, from_: str, to: str) -> list[Translation]:
+def _read_table(table: Table, from_: str, to: str, faults: Faults | None) -> list[Translation]:
     if len(table.columns) < 2:
         raise UserError(f"{table.name} has one column; put a tab between a sentence and its translation.")
     one, other = table.column(from_, SOURCE, "from_"), table.column(to, TARGET, "to")
-    return [Translation(source=row.text(one), target=row.text(other)) for row in table.rows]
+    return table.records(lambda row: Translation(source=row.text(one), target=row.text(other)), faults)
 
 
-def _has_header(table: Table) -> bool:
-    names = {column.lower() for column in table.columns}
+def _has_header(path: Path) -> bool:
+    names = {column.lower() for column in tables.first_line(path)}
     return bool(names.intersection(SOURCE)) and bool(names.intersection(TARGET))
 
 
-def _read_hub(table: Table, from_: str, to: str) -> list[Translation]:
+def _read_hub(table: Table, from_: str, to: str, faults: Faults) -> list[Translation]:
     """A data set's pairs: two columns, or the column `translation` with a text for each language."""
     if "translation" not in table.columns or not isinstance(table.rows[0].values["translation"], dict):
-        return _read_table(table, from_, to)
+        return _read_table(table, from_, to, faults)
     languages = list(table.rows[0].values["translation"])
     one, other = from_ or languages[0], to or languages[1]
     for language in (one, other):
@@ -106,10 +113,12 @@ def _read_hub(table: Table, from_: str, to: str) -> list[Translation]:
             raise UserError(
                 f"{table.name} has the languages {', '.join(languages)}, not '{language}'; use one of them."
             )
-    return [
-        Translation(source=row.values["translation"][one], target=row.values["translation"][other])
-        for row in table.rows
-    ]
+
+    def pair(row: Row) -> Translation:
+        both = Row(where=row.where, values=row.values["translation"] or {})
+        return Translation(source=both.text(one), target=both.text(other))
+
+    return table.records(pair, faults)
 
 
 def _line_files_of_folder(source: str, from_: str, to: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from addnorm.data import paraphrase, tables, user_files
+from addnorm.data.faults import Faults
 from addnorm.data.records import ScoredPair, SentencePair, Splits
 from addnorm.data.tables import Row, Table
 
@@ -17,7 +18,9 @@ _SICK_SPLIT = "SemEval_set"
 _SICK_SPLITS = {"TRAIN": "train", "TRIAL": "validation", "TEST": "test"}
 
 
-def load(source: str, *, first: str = "", second: str = "", label: str = "") -> Splits[SentencePair]:
+def load(
+    source: str, *, first: str = "", second: str = "", label: str = "", skip_bad: bool = False
+) -> Splits[SentencePair]:
     """The labelled pairs that `source` names, in three splits.
 
     Args:
@@ -27,30 +30,38 @@ def load(source: str, *, first: str = "", second: str = "", label: str = "") -> 
             the usual names if not given.
         second: the column of the second sentences, in the same way.
         label: the column of the labels, in the same way.
+        skip_bad: leave records out that cannot be read.
 
     Raises:
         UserError: the source is missing, empty, malformed (with file and line), or needs an extra.
     """
     if source in NAMED:
         return NAMED[source]()
-    found = _tables(source, [name for name in (first, second, label) if name])
+    faults = Faults(skip=skip_bad)
+    found = _tables(source, [name for name in (first, second, label) if name], faults)
     records: dict[str, list[SentencePair]] = {}
     notes = []
     for split, table in found.items():
-        records[split], skipped = read(table, first=first, second=second, label=label)
+        records[split], skipped = read(table, first=first, second=second, label=label, faults=faults)
         if skipped:
             notes.append(f"skipped {skipped} {split} pairs without gold label")
-    return user_files.assemble(source, records, lambda pair: pair.first, notes)
+    return user_files.assemble(source, records, lambda pair: pair.first, notes, faults)
 
 
-def load_scores(source: str, *, first: str = "", second: str = "", score: str = "") -> Splits[ScoredPair]:
+def load_scores(
+    source: str, *, first: str = "", second: str = "", score: str = "", skip_bad: bool = False
+) -> Splits[ScoredPair]:
     """The scored pairs that `source` names, in three splits; the arguments are those of `load`."""
-    found = _tables(source, [name for name in (first, second, score) if name])
-    records = {split: read_scores(table, first=first, second=second, score=score) for split, table in found.items()}
-    return user_files.assemble(source, records, lambda pair: pair.first)
+    faults = Faults(skip=skip_bad)
+    found = _tables(source, [name for name in (first, second, score) if name], faults)
+    columns = {"first": first, "second": second, "score": score}
+    records = {split: read_scores(table, **columns, faults=faults) for split, table in found.items()}
+    return user_files.assemble(source, records, lambda pair: pair.first, faults=faults)
 
 
-def read(table: Table, *, first: str = "", second: str = "", label: str = "") -> tuple[list[SentencePair], int]:
+def read(
+    table: Table, *, first: str = "", second: str = "", label: str = "", faults: Faults | None = None
+) -> tuple[list[SentencePair], int]:
     """The labelled pairs of one table, and how many were skipped because they have no gold label.
 
     Raises:
@@ -58,12 +69,21 @@ def read(table: Table, *, first: str = "", second: str = "", label: str = "") ->
     """
     one, other = table.column(first, FIRST, "first"), table.column(second, SECOND, "second")
     name = table.column(label, LABEL, "label")
-    kept = [row for row in table.rows if row.text(name) != NO_GOLD_LABEL]
-    pairs = [SentencePair(first=row.text(one), second=row.text(other), label=row.text(name)) for row in kept]
-    return pairs, len(table.rows) - len(kept)
+    faults = faults or Faults(skip=False)
+    labels = [faults.take(row.label, name) for row in table.rows]
+    labelled = zip(table.rows, labels, strict=True)
+    kept = [(row, label) for row, label in labelled if label is not None and label != NO_GOLD_LABEL]
+
+    def pair(row: Row, label: str) -> SentencePair:
+        return SentencePair(first=row.text(one), second=row.text(other), label=label)
+
+    pairs = [found for row, label in kept if (found := faults.take(pair, row, label)) is not None]
+    return pairs, labels.count(NO_GOLD_LABEL)
 
 
-def read_scores(table: Table, *, first: str = "", second: str = "", score: str = "") -> list[ScoredPair]:
+def read_scores(
+    table: Table, *, first: str = "", second: str = "", score: str = "", faults: Faults | None = None
+) -> list[ScoredPair]:
     """The scored pairs of one table.
 
     Raises:
@@ -71,12 +91,16 @@ def read_scores(table: Table, *, first: str = "", second: str = "", score: str =
     """
     one, other = table.column(first, FIRST, "first"), table.column(second, SECOND, "second")
     name = table.column(score, SCORE, "score")
-    return [ScoredPair(first=row.text(one), second=row.text(other), score=row.number(name)) for row in table.rows]
+
+    def pair(row: Row) -> ScoredPair:
+        return ScoredPair(first=row.text(one), second=row.text(other), score=row.number(name))
+
+    return table.records(pair, faults)
 
 
-def _tables(source: str, wanted: list[str]) -> dict[str, Table]:
+def _tables(source: str, wanted: list[str], faults: Faults) -> dict[str, Table]:
     """The tables of a source; SICK's single file is cut into the splits its last column names."""
-    found = tables.load(source, wanted)
+    found = tables.load(source, wanted, faults)
     whole = found.get("train")
     if len(found) > 1 or whole is None or _SICK_SPLIT not in whole.columns:
         return found

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import datetime
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from addnorm.data import huggingface, split_names, user_files
+from addnorm.data.faults import BadRecord, Faults, Made
 from addnorm.errors import UserError, unknown
 from addnorm.json_file import parsed
 
+_LONGEST_FIELD = 2**31 - 1
+"""Characters of a CSV field; the module `csv` stops at 131,072 by itself."""
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json")
 
 
@@ -28,12 +33,23 @@ class Row:
         Raises:
             UserError: it is blank or something else.
         """
-        value = self.values[column]
+        value = self._value(column)
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise UserError(f"{self.where}: '{column}' is {type(value).__name__}, not text; put text there.")
+            raise BadRecord(f"{self.where}: '{column}' is {_what(value)}, not text; {self._advice(value)}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadRecord(f"{self.where}: '{column}' is the number {value}, not text; put text there.")
         if not str(value).strip():
-            raise UserError(f"{self.where}: '{column}' is empty; put text there, or remove the line.")
+            raise BadRecord(f"{self.where}: '{column}' is empty; put text there, or remove the line.")
         return str(value).strip()
+
+    def label(self, column: str) -> str:
+        """A value that names a class: text, a number, or true or false.
+
+        Raises:
+            UserError: it is blank or something else.
+        """
+        value = self._value(column)
+        return str(value).lower() if isinstance(value, bool) else self.text(column)
 
     def number(self, column: str) -> float:
         """A value that is a finite number.
@@ -41,13 +57,31 @@ class Row:
         Raises:
             UserError: it is none.
         """
+        value = self._value(column)
         try:
-            number = float(self.values[column])
+            number = float(value)
         except (TypeError, ValueError):
             number = float("nan")
         if not abs(number) < float("inf"):
-            raise UserError(f"{self.where}: '{column}' is '{self.values[column]}', not a number; put a number there.")
+            raise BadRecord(f"{self.where}: '{column}' is '{value}', not a number; put a number there.")
         return number
+
+    def _value(self, column: str) -> Any:
+        if column not in self.values:
+            raise BadRecord(f"{self.where} has no '{column}', which other lines have; add it.")
+        return self.values[column]
+
+    def _advice(self, value: Any) -> str:
+        if self.where.startswith("hf:") and (value is None or isinstance(value, (datetime.date, datetime.time))):
+            return (
+                "`datasets` makes that of blank, NA and null, and of what looks like a date; "
+                "give the file itself, without hf:, to have all as text"
+            )
+        return "put text there"
+
+
+def _what(value: Any) -> str:
+    return "nothing" if value is None else type(value).__name__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,37 +111,52 @@ class Table:
             )
         return found
 
+    def records(self, make: Callable[[Row], Made], faults: Faults | None = None) -> list[Made]:
+        """What is made of each row; rows that cannot be read are the business of `faults`."""
+        faults = faults or Faults(skip=False)
+        made = (faults.take(make, row) for row in self.rows)
+        return [record for record in made if record is not None]
 
-def load(source: str, wanted: Sequence[str]) -> dict[str, Table]:
-    """The table of each split of a source; `wanted` as in `read`."""
+
+def load(source: str, wanted: Sequence[str], faults: Faults | None = None) -> dict[str, Table]:
+    """The table of each split of a source; `wanted` and `faults` as in `read`."""
     if source.startswith("hf:"):
         return _from_hub(source)
-    return {split: read(Path(path).expanduser(), wanted) for split, path in user_files.find(source, SUFFIXES).items()}
+    found = user_files.find(source, SUFFIXES)
+    return {split: read(Path(path).expanduser(), wanted, faults) for split, path in found.items()}
 
 
-def read(path: Path, wanted: Sequence[str]) -> Table:
+def read(path: Path, wanted: Sequence[str], faults: Faults | None = None, *, uneven: bool = False) -> Table:
     """A table in a file: JSON lines by its ending, CSV with quotes by its ending, else tabs without quotes.
 
     Args:
         path: the file.
         wanted: the columns that were asked for; if all are numbers, the file has no header.
+        faults: takes in malformed lines.
+        uneven: lines of a file without header may have more fields than the first; else they are malformed.
 
     Raises:
         UserError: the file is missing, empty, not UTF-8, or a line is malformed.
     """
+    faults = faults or Faults(skip=False)
     if path.suffix.lower() in (".jsonl", ".json"):
-        return _read_json_lines(path)
+        return _read_json_lines(path, faults)
     lines = list(_fields(path))
     number, header = lines[0]
-    if wanted and all(name.isdigit() for name in wanted):
+    if headless := bool(wanted) and all(name.isdigit() for name in wanted):
         columns = tuple(str(place) for place in range(1, len(header) + 1))
     else:
         columns = tuple(name.strip() for name in header)
         lines = lines[1:]
         if len(set(columns)) < len(columns):
             raise UserError(f"{path}, line {number}: the header names a column twice; rename one.")
-    rows = tuple(_row(path, number, columns, fields) for number, fields in lines)
-    return Table(name=str(path), columns=columns, rows=rows)
+    made = (faults.take(_row, path, number, columns, fields, headless and uneven) for number, fields in lines)
+    return Table(name=str(path), columns=columns, rows=tuple(row for row in made if row is not None))
+
+
+def first_line(path: Path) -> list[str]:
+    """The fields of a file's first line that is not blank."""
+    return [field.strip() for field in next(_fields(path))[1]]
 
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -116,6 +165,14 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     if path.suffix.lower() != ".csv":
         yield from ((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line.strip())
         return
+    before = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        yield from _csv_fields(path, lines)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _csv_fields(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader((f"{line}\n" for line in lines), strict=True)
     start = 1
     try:
@@ -127,34 +184,37 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{path}, line {start}: {error}; quote a field that has a comma or a quote in it.") from None
 
 
-def _row(path: Path, number: int, columns: tuple[str, ...], fields: list[str]) -> Row:
+def _row(path: Path, number: int, columns: tuple[str, ...], fields: list[str], uneven: bool) -> Row:
+    mark = "comma" if path.suffix.lower() == ".csv" else "tab"
     if len(fields) < len(columns):
-        raise UserError(
+        raise BadRecord(
             f"{path}, line {number} has {len(fields)} columns, the first line has {len(columns)}; "
-            f"separate them by {'commas' if path.suffix.lower() == '.csv' else 'tabs'}, and add what is missing."
+            f"separate them by {mark}s, and add what is missing."
         )
+    if not uneven and any(field.strip() for field in fields[len(columns) :]):
+        mend = "quote a field that has a comma in it" if mark == "comma" else "take tabs out of the text"
+        raise BadRecord(f"{path}, line {number} has {len(fields)} columns, the first line has {len(columns)}; {mend}.")
     return Row(where=f"{path}, line {number}", values=dict(zip(columns, fields, strict=False)))
 
 
-def _read_json_lines(path: Path) -> Table:
+def _read_json_lines(path: Path, faults: Faults) -> Table:
     rows, columns = [], {}
     for number, line in enumerate(user_files.read_lines(path), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            values = parsed(line)
-        except ValueError as error:
-            raise UserError(f"{where} is not JSON ({error}); write one object a line.") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{where} is a JSON {type(values).__name__}; write one object {{...}} a line.")
-        columns.update(dict.fromkeys(values))
-        rows.append(Row(where=where, values=values))
-    for row in rows:
-        missing = next((column for column in rows[0].values if column not in row.values), None)
-        if missing is not None:
-            raise UserError(f"{row.where} has no '{missing}', which {rows[0].where} has; add it.")
+        row = faults.take(_json_row, f"{path}, line {number}", line) if line.strip() else None
+        if row is not None:
+            columns.update(dict.fromkeys(row.values))
+            rows.append(row)
     return Table(name=str(path), columns=tuple(columns), rows=tuple(rows))
+
+
+def _json_row(where: str, line: str) -> Row:
+    try:
+        values = parsed(line)
+    except ValueError as error:
+        raise BadRecord(f"{where} is not JSON ({error}); write one object a line.") from None
+    if not isinstance(values, dict):
+        raise BadRecord(f"{where} is a JSON {type(values).__name__}; write one object {{...}} a line.")
+    return Row(where=where, values=values)
 
 
 def _from_hub(source: str) -> dict[str, Table]:

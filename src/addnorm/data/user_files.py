@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from addnorm.data import split_names
+from addnorm.data.faults import Faults
 from addnorm.data.records import Record, Splits, hold_out
 from addnorm.data.split_names import SPLITS
 from addnorm.errors import UserError
@@ -37,12 +38,22 @@ def assemble(
     records: dict[str, list[Record]],
     key: Callable[[Record], str],
     notes: Sequence[str] = (),
+    faults: Faults | None = None,
 ) -> Splits[Record]:
     """The records of each split; validation or test, where missing, is held out of train.
 
+    Args:
+        source: as the user named it.
+        records: of each split that it has.
+        key: records of one key are not held out of each other.
+        notes: what was left out while reading.
+        faults: of the records, which are told of.
+
     Raises:
-        UserError: a split has no record, or train too few to hold some out.
+        UserError: too many records are bad, a split has no record, or train too few to hold some out.
     """
+    if faults is not None:
+        notes = [*notes, *faults.report(source, sum(map(len, records.values())))]
     for split, part in records.items():
         if not part:
             raise UserError(f"{source} has no record for {split}; use a file with records in it.")
