@@ -14,10 +14,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch._dynamo.testing import CompileCounter
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_structure
 
 from addnorm import Transformer, schemes
 from addnorm.kernels import native
+from addnorm.layers.cache import KVCache
 from addnorm.layers.initialise import initialise_
 from addnorm.layers.views import views_of
 from addnorm.residual import Scheme
@@ -165,3 +167,73 @@ def its_docstring_describes_it(scheme: Scheme) -> None:
     words = scheme.diagram.split()
     assert "sublayer" in words
     assert all(WORDS.fullmatch(word) for word in words), scheme.diagram
+
+
+def weights_loaded_into_a_meta_build_are_all_it_needs(scheme: Scheme) -> None:
+    """Built without memory, then loaded (through `to_empty`, or by assignment): the same logits, to the bit."""
+    source = moved(scheme)
+    for assign in (False, True):
+        with torch.device("meta"):
+            model = small(scheme)
+        if not assign:
+            model.to_empty(device="cpu")
+            with torch.no_grad():
+                for tensor in (*model.parameters(), *model.buffers()):
+                    tensor.fill_(float("nan") if tensor.is_floating_point() else 10**6)  # what lies in memory
+        model.load_state_dict(source.state_dict(), assign=assign)
+        assert torch.equal(model(tokens()), source(tokens()))
+
+
+def a_hook_at_all_modules_sees_all_that_are_called(scheme: Scheme) -> None:
+    """A global hook is told of the same calls as hooks at every module, in the forward and in cached decoding."""
+    model = moved(scheme)
+    calls = []
+    for everywhere in (False, True):
+        seen: list[str] = []
+        names = {module: name for name, module in model.named_modules()}
+
+        def told(module: torch.nn.Module, *_: object, seen: list = seen, names: dict = names) -> None:
+            if module in names:
+                seen.append(names[module])
+
+        handles = (
+            [register_module_forward_hook(told)]
+            if everywhere
+            else [module.register_forward_hook(told) for module in model.modules()]
+        )
+        cache = KVCache()
+        with torch.no_grad():
+            model(tokens())
+            model(tokens()[:, :2], cache=cache)
+            model(tokens()[:, 2:3], cache=cache)
+        for handle in handles:
+            handle.remove()
+        calls.append(sorted(seen))
+    assert calls[0] == calls[1]
+    # Blocks, sublayers, linear layers and norms stand among them; a connection's read and write are no calls.
+    assert {"stack.blocks.1", "stack.blocks.1.sublayer.fc1", "stack.exit"} <= set(calls[1])
+
+
+def what_swaps_linear_layers_finds_them(scheme: Scheme) -> None:
+    """Replaced one by one by exact type, as quantisation and adapters do, each is called."""
+    model = moved(scheme)
+    expected, called = model(tokens()), []
+
+    class Counted(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Linear) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            called.append(self)
+            return self.inner(x)
+
+    swapped = []
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is torch.nn.Linear and not isinstance(parent, Counted):
+                setattr(parent, name, Counted(child))
+                swapped.append(getattr(parent, name))
+    assert len(swapped) >= 12  # two layers of four projections of an attention and two of a feed-forward
+    torch.testing.assert_close(model(tokens()), expected)
+    assert {id(one) for one in called} == {id(one) for one in swapped}

@@ -17,7 +17,7 @@ from addnorm.layers.context import Context
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import current_padding, padding
 from addnorm.layers.views import Views, views_of
-from addnorm.layers.watched import is_watched
+from addnorm.layers.watched import is_only
 from addnorm.residual import Connection, Kind, Profile, Scheme, Site, State
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Block(nn.Module):
     @property
     def is_bare(self) -> bool:
         """Whether nothing but `forward` would run when it is called: no hook, no compiled or sharded form."""
-        return type(self) is Block and not is_watched(self) and self._compiled_call_impl is None
+        return is_only(self, Block)
 
 
 def sites(depth: int, sublayers_per_layer: int = 2, kinds: Sequence[Kind] = ("module",), **other: Any) -> list[Site]:

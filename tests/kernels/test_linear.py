@@ -8,13 +8,14 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from addnorm.errors import UserError
 from addnorm.kernels import linear_routes, native
 from addnorm.kernels.linear import FEW, linear, linear_reference
 from addnorm.kernels.wide_attention import attention_fits, wide_attention, wide_attention_reference
-from addnorm.layers.linear import Linear
+from addnorm.layers.linear import mapped
 from small_models import noise_like
 
 ALL = [
@@ -87,7 +88,16 @@ def test_a_layer_can_be_checkpointed_compiled_and_copied(dtype, route):
 
     torch._dynamo.reset()
     x, *_ = operands(dtype)
-    layer = Linear(65, 31).to(dtype)
+
+    class Mapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(65, 31)
+
+        def forward(self, x):
+            return mapped(self.inner, x)
+
+    layer = Mapped().to(dtype)
     with linear_routes.using(route, dtype):
         plain = gradients(layer(x), [x, *layer.parameters()])
         again = gradients(checkpoint(layer, x, use_reentrant=False), [x, *layer.parameters()])

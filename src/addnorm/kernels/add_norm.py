@@ -156,7 +156,7 @@ class _AddNorm(torch.autograd.Function):
         ctx.save_for_backward(stream if update is None else total, weight, mean, inverse)
         ctx.set_materialize_grads(False)
         if update is None:
-            total = torch.empty(0)
+            total = stream.new_empty(0)
             ctx.mark_non_differentiable(total)
         return total, normed
 
@@ -194,7 +194,7 @@ def _backward(
         assert of_norm is not None
         return gpu.backward(total, weight.to(_long(total)).contiguous(), numbers, (of_norm, of_sum), kind)
     threads = torch.get_num_threads()
-    partials = torch.zeros(threads, 2, total.shape[-1], dtype=_long(total))
+    partials = total.new_zeros(threads, 2, total.shape[-1], dtype=_long(total))
     found = torch.empty_like(total)
     run = native.function("add_norm", "add_norm_backward", total.dtype)
     assert run is not None  # the forward ran

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from addnorm.errors import UserError
 from addnorm.kernels import linear_routes
 from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.few_rows import few_rows
@@ -37,6 +38,7 @@ def linear(
         weight, bias: of the map; None for no bias.
     """
     if is_traced() or not _plain(x, weight):
+        check_numbers(x, weight)
         return F.linear(x, weight, bias)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     if x.dtype == dtype == torch.bfloat16 and x.numel() <= FEWEST * x.shape[-1]:
@@ -49,6 +51,19 @@ def linear(
     if route == "onednn" and dtype == torch.float32 and x.dtype == weight.dtype == dtype:
         return _OneDNN.apply(x, weight, bias)
     return F.linear(x, weight, bias)
+
+
+def check_numbers(x: Tensor, weight: Tensor) -> None:
+    """Refuse weights that have no numbers yet: torch's own product then gives whatever lies in memory (2.13).
+
+    Raises:
+        UserError: the weight is on the meta device and the input is not.
+    """
+    if weight.is_meta and not x.is_meta:
+        raise UserError(
+            f"a weight of shape {tuple(weight.shape)} is on the meta device, without numbers, its input on {x.device}; "
+            "load it (load_state_dict names what is missing where strict=True), or call to_empty and initialise_."
+        )
 
 
 def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

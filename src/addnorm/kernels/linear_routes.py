@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +27,11 @@ from addnorm.kernels import native
 ROUTES = {torch.float32: ("torch", "onednn"), torch.bfloat16: ("torch", "float32")}
 GAIN = 1.25
 """How much faster than torch's own a route must be: below, noise would choose, and differently each time."""
+INSTRUCTIONS = (
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "ATEN_CPU_CAPABILITY"),
+)
+"""Variables that change which products are fast."""
 TOKENS, INPUTS, OUTPUTS, ROUNDS = 256, 512, 1024, 7
 CLOSE = 4.0
 """How many times torch's own largest error against float64 a route's may be: sums of other orders differ by less,
@@ -43,7 +49,7 @@ _STATE = _State(chosen={})
 
 def current(dtype: torch.dtype) -> str:
     """The route for a precision: what `use` said, else what was measured on this machine, now if never before."""
-    if dtype not in ROUTES:
+    if dtype not in ROUTES or not torch._C._get_mkldnn_enabled():  # who switches oneDNN off gets torch's own
         return "torch"
     if dtype not in _STATE.chosen:
         _STATE.chosen[dtype] = _remembered(dtype)
@@ -81,14 +87,20 @@ def measure(dtype: torch.dtype) -> dict[str, Any]:
     A route is taken if it is exact (`CLOSE`) and faster than torch's own by `GAIN`. Takes about 0.1 s. Processor
     time of one thread: on a busy machine, the time on the wall would tell of the others.
     """
-    threads = torch.get_num_threads()
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(1)
+    on = torch._C._get_mkldnn_enabled()
+    torch.set_float32_matmul_precision("highest")
+    torch._C._set_mkldnn_enabled(True)
     try:
-        # The first linear map of a run may stand under autocast, which would round what is to be multiplied wide.
-        with torch.autocast("cpu", enabled=False):
+        # The first linear map of a run may stand under autocast, which would round what is to be multiplied wide, under
+        # another default device, or where oneDNN is off for a while; what is measured is kept for all times.
+        with torch.autocast("cpu", enabled=False), torch.device("cpu"):
             return _measured(dtype)
     finally:
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+        torch._C._set_mkldnn_enabled(on)
 
 
 def _measured(dtype: torch.dtype) -> dict[str, Any]:
@@ -132,10 +144,16 @@ def _works(run: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -
         return False
 
 
+def _instructions() -> str:
+    """What the environment lets the libraries use of the processor, if it says anything."""
+    said = {name: os.environ[name] for name in INSTRUCTIONS if name in os.environ}
+    return f", {said}" if said else ""
+
+
 def _remembered(dtype: torch.dtype) -> str:
     """From an earlier process on the same kind of processor, else measured and kept."""
     name = str(dtype).removeprefix("torch.")
-    machine = f"{native.processor_fingerprint()}, torch {torch.__version__}"
+    machine = f"{native.processor_fingerprint()}, torch {torch.__version__}{_instructions()}"
     try:
         file = _STATE.file or native.folder() / "linear-routes.json"
         kept = read_object(file)

@@ -199,7 +199,7 @@ def write_and_read_reference(held: Held, update: Tensor, weights: Weights) -> tu
 def read_reference(state: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
     """The normalised read, `H_res X` and `H_post`, one equation after the other."""
     n = state.shape[-2]
-    scale = weights.alpha.repeat_interleave(torch.tensor([n, n, n * n]))
+    scale = weights.alpha.repeat_interleave(torch.tensor([n, n, n * n], device=state.device))
     row, mixed, post = mhc_read_reference(state, weights.phi, scale, weights.bias, weights.form.numbers)
     if weights.form.norm == "layer":
         row = centred(row)

@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -23,11 +24,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from addnorm.files import write_atomically
 from addnorm.kernels.derivatives import PLAIN, is_traced
 
 SOURCES = Path(__file__).parent
 COMPILERS = ("c++", "g++", "clang++")
 COMPILE_S = 180
+SUM = ".sha256"
 _PLAIN = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 # From fast to safe; the first that compiles and loads is taken. GCC uses half of a 512-bit register if not asked.
 FLAGS = (
@@ -59,7 +62,7 @@ def use(enabled: bool, folder: Path | None = None) -> None:
 
     Args:
         enabled: off means torch's operations alone.
-        folder: where compiled kernels are kept; by default `~/.cache/addnorm`.
+        folder: where compiled kernels are kept; by default `$XDG_CACHE_HOME/addnorm` or `~/.cache/addnorm`.
     """
     _STATE.enabled = enabled
     if folder is not None:
@@ -152,6 +155,9 @@ def folder() -> Path:
     """
     if _STATE.folder is not None:
         return _STATE.folder
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(named):  # the specification: a relative one is to be ignored
+        return Path(named) / "addnorm"
     try:
         return Path.home() / ".cache" / "addnorm"
     except RuntimeError as error:
@@ -172,20 +178,44 @@ def status() -> dict[str, str]:
 
 
 def _load(name: str) -> ctypes.CDLL | None:
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None:
-        _STATE.told[name] = f"no C++ compiler found; install one of {', '.join(COMPILERS)}"
-        return None
-    own = _own_flags(name)
+    """A kept library that is whole, whoever compiled it; else one from the first compiler that works."""
+    own, compilers = _own_flags(name), list(_compilers())
+    if not compilers:
+        _STATE.told[name] = f"no C++ compiler found; install one of {', '.join(COMPILERS)}, or name one in CXX"
     for choice in FLAGS:
         flags = (*choice, *own)
-        try:
-            return ctypes.CDLL(str(_compiled(name, compiler, flags)))
-        except subprocess.CalledProcessError as error:
-            _STATE.told[name] = f"{compiler} failed: {error.stderr.decode(errors='replace').strip()[:500]}"
-        except (OSError, subprocess.TimeoutExpired) as error:
-            _STATE.told[name] = str(error)
+        if (kept := _kept(name, flags)) is not None:
+            return kept
+        for compiler in compilers:
+            try:
+                return ctypes.CDLL(str(_compiled(name, compiler, flags)))
+            except subprocess.CalledProcessError as error:
+                _STATE.told[name] = f"{compiler[0]} failed: {error.stderr.decode(errors='replace').strip()[:500]}"
+            except (OSError, subprocess.TimeoutExpired) as error:
+                _STATE.told[name] = str(error)
     return None
+
+
+def _compilers() -> Iterator[list[str]]:
+    """The user's own (`CXX`, with its flags), then the usual ones; each once, by the file that runs."""
+    seen = set()
+    for words in (shlex.split(os.environ.get("CXX", "")), *([name] for name in COMPILERS)):
+        path = shutil.which(words[0]) if words else None
+        if path is not None and (os.path.realpath(path), *words[1:]) not in seen:
+            seen.add((os.path.realpath(path), *words[1:]))
+            yield [path, *words[1:]]
+
+
+def _kept(name: str, flags: tuple[str, ...]) -> ctypes.CDLL | None:
+    """From an earlier process, if nothing that made it has changed and its bytes are those that were written."""
+    try:
+        target = _target(name, flags)
+        digest = target.with_suffix(SUM).read_text(encoding="ascii")
+        if digest != hashlib.sha256(target.read_bytes()).hexdigest():
+            return None
+        return ctypes.CDLL(str(target))
+    except (OSError, ValueError):
+        return None
 
 
 def _own_flags(name: str) -> list[str]:
@@ -194,28 +224,33 @@ def _own_flags(name: str) -> list[str]:
     return [flag for line in lines if line.startswith(_WITH) for flag in line.removeprefix(_WITH).split()]
 
 
-def _compiled(name: str, compiler: str, flags: tuple[str, ...]) -> Path:
-    """The shared library, from an earlier process if nothing that made it has changed."""
-    target = folder() / f"{name}-{_fingerprint(name, compiler, flags)}.so"
-    if target.exists():
-        return target
+def _compiled(name: str, compiler: list[str], flags: tuple[str, ...]) -> Path:
+    """Compiled, and kept with the checksum of its bytes."""
+    target = _target(name, flags)
     folder().mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=folder(), prefix=f"{name}-") as scratch:
         half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
-        _run([compiler, *flags, "-c", str(SOURCES / f"{name}.cpp"), "-o", str(half)])
+        _run([*compiler, *flags, "-c", str(SOURCES / f"{name}.cpp"), "-o", str(half)])
         # Linked without OpenMP's runtime: torch has loaded one, and two would fight for the cores.
-        _run([compiler, "-shared", str(half), "-o", str(whole)])
-        os.replace(whole, target)
+        _run([*compiler, "-shared", str(half), "-o", str(whole)])
+        content = whole.read_bytes()
+    # The sum first: a library without it is compiled again, one with another's is too.
+    write_atomically(target.with_suffix(SUM), hashlib.sha256(content).hexdigest().encode())
+    write_atomically(target, content)
     return target
+
+
+def _target(name: str, flags: tuple[str, ...]) -> Path:
+    return folder() / f"{name}-{_fingerprint(name, flags)}.so"
 
 
 def _run(words: list[str]) -> None:
     subprocess.run(words, check=True, capture_output=True, timeout=COMPILE_S)
 
 
-def _fingerprint(name: str, compiler: str, flags: tuple[str, ...]) -> str:
-    about = os.stat(os.path.realpath(compiler))
-    parts = [compiler, str(about.st_size), str(about.st_mtime_ns), *flags, platform.machine(), _processor()]
+def _fingerprint(name: str, flags: tuple[str, ...]) -> str:
+    """Of all that decides what the library computes; any compiler's will do."""
+    parts = [*flags, platform.machine(), _processor()]
     texts = [path.read_bytes() for path in (SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h")))]
     return hashlib.sha256("\0".join(parts).encode() + b"\0".join(texts)).hexdigest()[:16]
 

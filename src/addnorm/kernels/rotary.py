@@ -69,7 +69,7 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
         x = x.contiguous()
     result, rows = torch.empty_like(x), 0 if cos.dim() == 2 else cos.shape[-1] * cos.shape[-2]
     if result.stride(-1) != 1:
-        result = torch.empty(x.shape, dtype=x.dtype)
+        result = x.new_empty(x.shape)
     batch, heads, tokens, width = x.shape
     sizes = (ctypes.c_int64 * 11)(batch, heads, tokens, width // 2, *x.stride()[:3], *result.stride()[:3], rows)
     run = native.function("rotary", "turn", x.dtype)

@@ -13,7 +13,7 @@ from addnorm.checks import check_at_least, check_attention, check_heads, check_p
 from addnorm.errors import UserError, unknown
 from addnorm.layers.context import Context, attention_mask, check_keep
 from addnorm.layers.inside import Inside, Parts, PlaceShape
-from addnorm.layers.linear import Linear
+from addnorm.layers.linear import mapped
 from addnorm.layers.linear_attention import linear_mixture
 from addnorm.layers.mixture import attention_scores, fused_mixture, mixture_by_scores
 from addnorm.layers.norm import RMSNorm
@@ -103,10 +103,10 @@ class Attention(nn.Module):
         self.d_model, self.d_head = d_model, d_model // num_heads
         self.num_heads, self.num_kv_heads = num_heads, kv_heads
         self.dropout, self.output_dropout = options.dropout, options.output_dropout
-        self.q_proj = Linear(d_model, d_model, bias=options.bias)
-        self.k_proj = Linear(d_model, kv_heads * self.d_head, bias=options.bias)
-        self.v_proj = Linear(d_model, kv_heads * self.d_head, bias=options.bias)
-        self.o_proj = Linear(d_model, d_model, bias=options.bias)
+        self.q_proj = nn.Linear(d_model, d_model, bias=options.bias)
+        self.k_proj = nn.Linear(d_model, kv_heads * self.d_head, bias=options.bias)
+        self.v_proj = nn.Linear(d_model, kv_heads * self.d_head, bias=options.bias)
+        self.o_proj = nn.Linear(d_model, d_model, bias=options.bias)
         normed = options.qk_norm == "rms"
         self.q_norm: nn.Module = RMSNorm(self.d_head) if normed else nn.Identity()
         self.k_norm: nn.Module = RMSNorm(self.d_head) if normed else nn.Identity()
@@ -214,15 +214,15 @@ class Attention(nn.Module):
 
     def _output(self, mixed: Tensor, passed: dict[str, Tensor]) -> Tensor:
         mixed = self.inside.at("heads", mixed, passed)
-        output = self.o_proj(self.inside.at("joined", mixed.transpose(1, 2).flatten(2), passed))
+        output = mapped(self.o_proj, self.inside.at("joined", mixed.transpose(1, 2).flatten(2), passed))
         return F.dropout(output, self.output_dropout, self.training) if self.output_dropout else output
 
     def _queries(self, x: Tensor, passed: dict[str, Tensor]) -> Tensor:
-        return self.inside.at("query", self.q_norm(self._split(self.q_proj(x), self.num_heads)), passed)
+        return self.inside.at("query", self.q_norm(self._split(mapped(self.q_proj, x), self.num_heads)), passed)
 
     def _keys_and_values(self, views: Views, passed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        key = self.k_norm(self._split(self.k_proj(views.key), self.num_kv_heads))
-        value = self._split(self.v_proj(views.value), self.num_kv_heads)
+        key = self.k_norm(self._split(mapped(self.k_proj, views.key), self.num_kv_heads))
+        value = self._split(mapped(self.v_proj, views.value), self.num_kv_heads)
         return self.inside.at("key", key, passed), self.inside.at("value", value, passed)
 
     def _split(self, x: Tensor, heads: int) -> Float[Tensor, "batch heads tokens d_head"]:

@@ -13,7 +13,7 @@ from addnorm.config import ModelConfig
 from addnorm.errors import UserError
 from addnorm.kernels.linear import linear
 from addnorm.layers.context import check_keep
-from addnorm.layers.linear import Linear
+from addnorm.layers.linear import mapped
 from addnorm.layers.position import LearnedPosition, SinusoidalPosition
 from addnorm.layers.table import Table
 
@@ -129,13 +129,15 @@ class Head(nn.Module):
     def __init__(self, config: ModelConfig, logits: nn.Module | None = None) -> None:
         super().__init__()
         self.logits = logits or nn.Identity()
-        self.own = None if config.tie_embeddings else Linear(config.d_model, config.vocab_size, bias=False)
+        self.own = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
 
     def forward(
         self, hidden: Float[Tensor, "*tokens d_model"], embedding: nn.Embedding
     ) -> Float[Tensor, "*tokens vocab_size"]:
         """The logits."""
-        return self.logits(linear(hidden, embedding.weight if self.own is None else self.own.weight, None))
+        if self.own is None:
+            return self.logits(linear(hidden, embedding.weight, None))
+        return self.logits(mapped(self.own, hidden))
 
     def tables(self, embedding: nn.Embedding) -> list[Tensor]:
         """The weights of the embedding and of the head: their rows are vectors of the stream."""

@@ -14,7 +14,7 @@ from addnorm.checks import check_at_least, check_probability
 from addnorm.errors import unknown
 from addnorm.kernels.rebuild import rebuildable
 from addnorm.layers.inside import Inside, Parts, PlaceShape
-from addnorm.layers.linear import Linear
+from addnorm.layers.linear import mapped
 from addnorm.layers.one_token import feedforward_of_one
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ class FeedForward(nn.Module):
         check_at_least("d_model", d_model, 1)
         check_at_least("d_ff", width, 1)
         self.activation, self.output_dropout = activation, output_dropout
-        self.fc1 = Linear(d_model, width, bias=bias)
-        self.fc2 = Linear(width, d_model, bias=bias)
-        self.gate = Linear(d_model, width, bias=bias) if gated else None
+        self.fc1 = nn.Linear(d_model, width, bias=bias)
+        self.fc2 = nn.Linear(width, d_model, bias=bias)
+        self.gate = nn.Linear(d_model, width, bias=bias) if gated else None
         self.built_for = inside or Inside()
         places = ("inner", "gate", "activated") if gated else ("inner", "activated")
         shape = PlaceShape(heads=0, width=width, d_model=d_model)
@@ -86,15 +86,15 @@ class FeedForward(nn.Module):
         """Each token alone."""
         if (output := feedforward_of_one(self, x)) is not None:
             return output
-        output = self.fc2(self._activated(x))
+        output = mapped(self.fc2, self._activated(x))
         return F.dropout(output, self.output_dropout, self.training) if self.output_dropout else output
 
     def _activated(self, x: Tensor) -> Tensor:
-        inner = self.inside.at("inner", self.fc1(x), {})
+        inner = self.inside.at("inner", mapped(self.fc1, x), {})
         act = ELEMENTWISE[self.activation]
         if self.gate is None:
             return self.inside.at("activated", _rebuilt(act, inner), {})
-        gate = _rebuilt(act, self.inside.at("gate", self.gate(x), {}))
+        gate = _rebuilt(act, self.inside.at("gate", mapped(self.gate, x), {}))
         return self.inside.at("activated", _rebuilt(torch.mul, gate, inner), {})
 
 

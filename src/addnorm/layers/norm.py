@@ -17,7 +17,7 @@ from addnorm.kernels.precision import wide
 from addnorm.kernels.rebuild import rebuildable
 from addnorm.kernels.rms_norm import rms_norm
 from addnorm.layers.saturation import Derf, DynamicTanh
-from addnorm.layers.watched import is_watched
+from addnorm.layers.watched import is_only
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -196,7 +196,7 @@ def _is_decoding(x: Tensor) -> bool:
 
 def is_plain(norm: nn.Module) -> TypeGuard[LayerNorm | RMSNorm]:
     """Whether its call does no more than a formula that kernels know: LayerNorm's or RMSNorm's, and nobody watches."""
-    return type(norm) in (LayerNorm, RMSNorm) and not is_watched(norm)
+    return is_only(norm, LayerNorm, RMSNorm)
 
 
 def make_norm(kind: NormKind, d_model: int, eps: float = EPS) -> nn.Module:

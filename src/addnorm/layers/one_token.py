@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.kernels.decoding import Cached, attend, feed, takes
-from addnorm.layers.linear import Linear
-from addnorm.layers.position import frequencies
+from addnorm.layers.position import Rotary, frequencies
+from addnorm.layers.watched import is_only
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -35,7 +35,9 @@ def attention_of_one(attention: Attention, views: Views, context: Context) -> Fl
         return None
     if context.mask is not None or context.keep is not None or attention.kernel != "fused" or len(attention.inside):
         return None
-    if attention.training or not isinstance(attention.q_norm, nn.Identity):
+    if attention.training or not all(is_only(norm, nn.Identity) for norm in (attention.q_norm, attention.k_norm)):
+        return None
+    if attention.rotary is not None and not is_only(attention.rotary, Rotary):
         return None
     position = cache.length(attention) if context.positions is None else context.only_position
     linears = _bare(attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
@@ -67,14 +69,15 @@ def feedforward_of_one(layer: FeedForward, x: Float[Tensor, "*rows d_model"]) ->
 
 
 def _bare(*linears: nn.Module) -> list[tuple[Tensor, Tensor | None]] | None:
-    """Weights and biases of layers that are nothing but `Linear`; None where one is more."""
+    """Weights and biases of layers that are nothing but `nn.Linear`; None where one is more."""
     found: list[tuple[Tensor, Tensor | None]] = []
     for linear in linears:
-        if type(linear) is not Linear or linear._forward_hooks or linear._forward_pre_hooks:
+        if not is_only(linear, nn.Linear):
             return None
         own = linear._parameters  # asking the module itself takes several times as long
         weight = own["weight"]
-        assert weight is not None  # a Linear has one
+        if weight is None:  # somebody computes it elsewhere
+            return None
         found.append((weight, own["bias"]))
     return found
 

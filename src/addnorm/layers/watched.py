@@ -1,11 +1,34 @@
-"""Whether somebody waits for a module to be called."""
+"""Whether a module's call does more than its formula: then it is called, and no kernel computes it on the way."""
 
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.modules import module as torch_module
+
+_OF_ALL_MODULES = (
+    torch_module._global_forward_hooks,
+    torch_module._global_forward_pre_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Whether a hook, forward or backward, hangs at the module: then its call does more than its formula."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks)
+    """Whether somebody waits for its call: by a hook at it, or at all modules, as `FlopCounterMode` hangs in."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or any(_OF_ALL_MODULES)
+    )
+
+
+def is_only(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether it is one of these classes: not derived, replaced, parametrised, compiled, hooked or patched."""
+    return (
+        type(module) in kinds
+        and not is_watched(module)
+        and module._compiled_call_impl is None
+        and "forward" not in module.__dict__
+    )

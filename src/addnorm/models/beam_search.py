@@ -101,7 +101,9 @@ def beam_search(
     """
     search = search or BeamSearch()
     rows = [_Row(search) for _ in range(len(begin))]
-    live = _Live(sums=torch.zeros(len(begin), 1), tokens=begin[:, None, None], rows=list(range(len(begin))))
+    live = _Live(
+        sums=torch.zeros(len(begin), 1, device=begin.device), tokens=begin[:, None, None], rows=list(range(len(begin)))
+    )
     for step in range(1, search.max_tokens + 1):
         chances = _log_probabilities(decoding.next(live.tokens[..., -1].reshape(-1, 1)))
         scores = live.sums[..., None].to(chances) + chances.view(*live.sums.shape, -1)
@@ -188,7 +190,7 @@ def _continued(
     # Stable: those that do not end come first, in their order.
     chosen = ending[going].int().argsort(dim=1, stable=True)[:, : min(beam, width * (vocab_size - 1))]
     parents, tokens = parents[going].gather(1, chosen), tokens[going].gather(1, chosen)
-    at = torch.tensor(going, dtype=torch.long)[:, None]
+    at = torch.tensor(going, dtype=torch.long, device=best.device)[:, None]
     after = _Live(
         sums=best[going].gather(1, chosen),
         tokens=torch.cat((live.tokens[at, parents], tokens[..., None]), dim=-1),

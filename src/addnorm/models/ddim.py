@@ -67,7 +67,7 @@ class Sampler:
         """
         z = clean = start
         for step in range(self.steps):
-            times = torch.full((len(z),), 1 - step / self.steps, dtype=z.dtype)
+            times = torch.full((len(z),), 1 - step / self.steps, dtype=z.dtype, device=z.device)
             predicted = self.guided(model, z, times, labels, none)
             clean, rest = noise.parted(z, times, predicted)
             if clean.abs().amax() > self.bound:

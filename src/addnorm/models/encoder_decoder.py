@@ -207,7 +207,7 @@ class _Decoding:
     def __init__(self, model: EncoderDecoder, source: Tensor, keep: Tensor | None, marks: Marks) -> None:
         self.model, self.keep, self.never = model, keep, list(marks.never)
         self.memory, self.cache = model.encode(source, keep), KVCache()
-        self.sources = torch.arange(len(source))
+        self.sources = torch.arange(len(source), device=source.device)
         self.crossed = {module for module in model.decoder.modules() if isinstance(module, CrossAttention)}
 
     def next(self, tokens: Int[Tensor, "rows 1"]) -> Float[Tensor, "rows vocab_size"]:

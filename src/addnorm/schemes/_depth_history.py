@@ -19,7 +19,7 @@ from addnorm.kernels.depth_attention import depth_attention
 from addnorm.kernels.depth_history import History, Norm, begin
 from addnorm.kernels.depth_history_call import LAYER, RMS
 from addnorm.layers.norm import EPS, LayerNorm, NormKind, RMSNorm, is_plain, make_norm
-from addnorm.layers.watched import is_watched
+from addnorm.layers.watched import is_only
 from addnorm.residual import Connection, Exit
 
 Sources = tuple[Tensor, ...]
@@ -103,7 +103,7 @@ class HistoryExit(Exit):
     @property
     def is_bare(self) -> bool:
         """Whether nothing but `forward` would run when it is called, with the eps of its connections."""
-        return type(self) is HistoryExit and not is_watched(self)
+        return is_only(self, HistoryExit)
 
     def forward(self, state: Sources | History) -> Tensor:
         """The hidden vector that a head reads."""

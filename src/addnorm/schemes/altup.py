@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +32,10 @@ class AltUpConnection(Connection):
         super().__init__()
         K = scheme.streams
         self.place = site.index % K if scheme.select == "alternating" else 0
-        # A tensor: as a number it would be a constant in the compiled graph, and every place would need its own.
-        self.register_buffer("active", torch.empty(1, dtype=torch.long), persistent=False)
+        # A tensor: as a number it would be a constant in the compiled graph, and every place would need its own. Stored
+        # with the weights: what is only computed at construction is lost between `to_empty` and `load_state_dict`.
+        self.register_buffer("active", torch.empty(1, dtype=torch.long))
+        self.register_load_state_dict_pre_hook(_with_place)
         self.eps, self.std = scheme.eps, scheme.std
         self.norm = make_norm(scheme.norm, d_model)
         self.router_gain = nn.Parameter(torch.empty(d_model))
@@ -75,6 +77,11 @@ class AltUpConnection(Connection):
         with uncast(x):
             normed = rms_norm(wide(x), wide(self.router_gain), self.eps)
             return torch.tanh(normed @ wide(self.router).mT / x.shape[-1])
+
+
+def _with_place(connection: AltUpConnection, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights that were stored without the active stream's place have that of their site."""
+    state_dict.setdefault(f"{prefix}active", torch.tensor([connection.place], device="cpu"))
 
 
 class Projections(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from addnorm.checks import check_count, check_positive
 from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import NormKind, make_norm
+from addnorm.layers.watched import is_only
 from addnorm.residual import Connection, Exit, Scheme, Site
 from addnorm.schemes.sandwich_norm import SandwichNormConnection
 
@@ -32,13 +33,20 @@ class GemmaLaurelConnection(Connection):
         """The normalised stream; the stream and the augmented one are the skip."""
         x = self.input_norm(state)
         with uncast(x):
-            mapped = F.linear(F.linear(wide(x), wide(self.down.weight)), wide(self.up.weight)).to(x.dtype)
+            mapped = _wide(self.up, _wide(self.down, wide(x))).to(x.dtype)
         return x, (state, x + self.laurel_norm(mapped))
 
     def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
         """Normalise the sublayer's output, add all three, keep the size."""
         state, augmented = skip
         return (state + self.output_norm(update) + augmented) * 2**-0.5
+
+
+def _wide(layer: nn.Module, x: Tensor) -> Tensor:
+    """The map in float32, whatever precision its weights are kept in; or what somebody has put in its place."""
+    if isinstance(layer, nn.Linear) and is_only(layer, nn.Linear):
+        return F.linear(x, wide(layer.weight))
+    return wide(layer(x))
 
 
 @dataclass(frozen=True, kw_only=True)

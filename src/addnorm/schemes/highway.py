@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm.checks import check_finite
@@ -38,7 +37,7 @@ class HighwayConnection(Connection):
     def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The stream, normalised if there is a norm; stream and gate are the skip."""
         with uncast(state):
-            gate = F.linear(state, self.gate.weight, self.gate.bias).sigmoid()
+            gate = self.gate(state).sigmoid()
         return self.norm(state), (state, gate)
 
     def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:

@@ -29,7 +29,6 @@ class MHCConnection(Connection):
     The rows of `phi` and `bias` are `n` for `H_pre`, `n` for `H_post`, and `n^2` for `H_res` row by row.
     """
 
-    owner: Tensor  # which of the three a row belongs to
     store_every = 4  # sites from one stored state to the next; those between are made again where they are needed
 
     def __init__(self, d_model: int, site: Site, scheme: MHC) -> None:
@@ -41,14 +40,12 @@ class MHCConnection(Connection):
         self.phi = nn.Parameter(torch.empty(n * n + 2 * n, n * d_model))
         self.alpha = nn.Parameter(torch.empty(3))
         self.bias = nn.Parameter(torch.empty(n * n + 2 * n))
-        self.register_buffer("owner", torch.empty(n * n + 2 * n, dtype=torch.long), persistent=False)
         self.init_(None)
 
     @torch.no_grad()
     def init_(self, generator: torch.Generator | None) -> None:
         """The static part alone decides, unless `projection_std` is above 0."""
         n = self.scheme.streams
-        self.owner.copy_(torch.arange(len(self.owner)).div(n, rounding_mode="floor").clamp_max(2))
         self.alpha.fill_(self.scheme.alpha)
         self.phi.zero_()
         if self.scheme.projection_std:
@@ -63,7 +60,9 @@ class MHCConnection(Connection):
         # Who derives a connection finds the streams mixed, as the formula reads.
         if type(self) is MHCConnection and mhc_site.fits(state, weights):
             return self._normed(weights, *mhc_site.read(state, weights))
-        scale = self.alpha.index_select(0, self.owner)
+        n = self.scheme.streams
+        owner = torch.tensor([0] * n + [1] * n + [2] * n * n, device=self.alpha.device)  # of each row
+        scale = self.alpha.index_select(0, owner)
         read, mixed, post = mhc_read(state, self.phi, scale, self.bias, weights.form.numbers)
         return self.norm(read), (mixed, post)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 from math import factorial
 from typing import TYPE_CHECKING, ClassVar
@@ -13,7 +14,7 @@ from torch import Tensor
 from addnorm.checks import check_positive
 from addnorm.config import OptimizerRule
 from addnorm.errors import UserError
-from addnorm.kernels.precision import uncast, wide
+from addnorm.kernels.precision import uncast
 from addnorm.residual import Connection, Site
 from addnorm.schemes._mixing import IDENTITY_LOGIT, Coefficients, Form, MixingConnection, favour_home_
 from addnorm.schemes._streams import StreamScheme
@@ -27,13 +28,10 @@ MOST_STREAMS = 6  # 720 permutations; 7 streams would have 5040, and each has nd
 class PermutationCoefficients(Coefficients):
     """`H_res = sum_k softmax(.)_k P_k` over the n! permutation matrices; the identity is the first."""
 
-    permutations: Tensor
-
     def __init__(self, d_model: int, scheme: MHCLite, home: int) -> None:
         n = scheme.streams
         super().__init__(d_model, Form(streams=n, mixing=factorial(n), home=home, eps=scheme.eps))
         self.initial_alpha = scheme.alpha
-        self.register_buffer("permutations", torch.empty(n * n, factorial(n)), persistent=False)
         self.init_(None)
 
     @torch.no_grad()
@@ -43,13 +41,19 @@ class PermutationCoefficients(Coefficients):
         favour_home_(self, self.initial_alpha)
         self.bias[2 * n :] = IDENTITY_LOGIT
         self.bias[2 * n] = 0.0
-        order = torch.tensor(list(permutations(range(n))))
-        self.permutations.copy_(torch.eye(n)[order].flatten(1).T)
 
     def matrix(self, logits: Float[Tensor, "mixing all_tokens"]) -> Float[Tensor, "n n all_tokens"]:
         """The weighted mean of the permutations."""
+        entries = torch.tensor(_entries(self.form.streams), dtype=logits.dtype, device=logits.device)
         with uncast(logits):
-            return (wide(self.permutations).to(logits.dtype) @ logits.softmax(0)).unflatten(0, (self.form.streams, -1))
+            return (entries @ logits.softmax(0)).unflatten(0, (self.form.streams, -1))
+
+
+@cache
+def _entries(n: int) -> list[list[float]]:
+    """The entries of all permutation matrices, row by row: one column a permutation, the identity first."""
+    orders = list(permutations(range(n)))
+    return [[float(order[row] == column) for order in orders] for row in range(n) for column in range(n)]
 
 
 @dataclass(frozen=True, kw_only=True)
