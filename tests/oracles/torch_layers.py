@@ -117,8 +117,8 @@ def whole_transformer(scheme: str, dtype: torch.dtype) -> Pair:
         ours=nn.ModuleList([ours.encoder, ours.decoder]),
         theirs=theirs,
         ties=stack_ties(ours.encoder, theirs.encoder) + stack_ties(ours.decoder, theirs.decoder),
-        # A source at which float32 keeps 4e-6 under Post-LN. At other seeds the cross-attention's softmax is so sharp that
-        # the gradients of queries are 1e-5 from float64 on both sides.
+        # A source at which float32 keeps 4e-6 under Post-LN. At other seeds the softmax over it is so sharp that the
+        # gradients of queries are 1e-5 from float64 on both sides.
         inputs=(vectors(dtype, 7, seed=5), vectors(dtype)),
         run_ours=run_ours,
         run_theirs=partial(
