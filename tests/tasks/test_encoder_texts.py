@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addnorm.config import RunConfig
 from addnorm.data import tokenizer
-from addnorm.tasks._encoder_texts import JITTER, LengthBatches, TextFrame, TokenRows
+from addnorm.data.pretrained import PretrainedTokenizer
+from addnorm.tasks._encoder_reader import EncoderReader, encoded
+from addnorm.tasks._encoder_texts import JITTER, LengthBatches, TextFrame, TokenRows, real
+from addnorm.tasks._targets import Labels
+from addnorm.tasks.classification import Classification
 
 TEXT = "A naïve café, at the café. " * 3
 
@@ -53,7 +61,7 @@ def test_a_batch_is_padded_to_its_own_longest(frame):
     rows = TokenRows.of([frame.single(text, 99) for text in ("a", "abcde", "a" * 50)], frame.pad)
     ids, segments = rows.batch([0, 1])
     assert ids.shape == segments.shape == (2, rows.lengths[:2].max())
-    assert rows.keep(ids).sum(1).tolist() == rows.lengths[:2].tolist()
+    assert real(segments)[0].sum(1).tolist() == rows.lengths[:2].tolist()
 
 
 def test_evaluation_batches_hold_every_row_once_and_few_tokens():
@@ -87,3 +95,45 @@ def test_the_batches_are_a_function_of_seed_and_step():
 def test_fewer_rows_than_a_batch_are_one_batch():
     batches = LengthBatches(lengths=np.array([3, 4, 5]), seed=0, batch_size=8)
     assert sorted(batches.numbers(7).tolist()) == [0, 1, 2]
+
+
+WORDS = ("the", "cat", "sat", "[CLS]", "[SEP]", "[UNK]")
+
+
+def without_pad() -> PretrainedTokenizer:
+    """A tokenizer of whole words that has no [PAD]: number 0 is a word."""
+    model = {"type": "WordLevel", "vocab": {word: number for number, word in enumerate(WORDS)}, "unk_token": "[UNK]"}
+    mark = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": WORDS.index(word), "content": word} | mark for word in WORDS[3:]]
+    whole = {"version": "1.0", "added_tokens": added, "pre_tokenizer": {"type": "WhitespaceSplit"}, "model": model}
+    return PretrainedTokenizer(json.dumps(whole))
+
+
+def test_a_word_with_the_number_of_the_padding_is_no_padding():
+    frame = TextFrame(tokenizer=without_pad())
+    rows = TokenRows.of([frame.single(text, 9) for text in ("the cat", "the cat sat the the")], frame.pad)
+    keep, kinds = real(rows.batch([0, 1])[1])
+    assert keep.tolist() == [[True] * 4 + [False] * 3, [True] * 7]
+    assert kinds.tolist() == [[0] * 7] * 2
+
+
+def test_an_answer_does_not_depend_on_what_fills_its_row():
+    task, labels = Classification(), Labels(names=("a", "b"))
+    reader = EncoderReader(task, without_pad(), labels)
+    model = reader.build(RunConfig(d_model=16, num_heads=2, num_layers=2)).eval()
+    alone = encoded(reader.frame, False, (("the cat the",),), 16)
+    beside = encoded(reader.frame, False, (("the cat the",), ("the the sat cat the the the",)), 16)
+    one, two = reader.outputs(model, alone.batch([0])), reader.outputs(model, beside.batch([0, 1]))
+    torch.testing.assert_close(one[0], two[0])
+    other = encoded(reader.frame, False, (("cat the",),), 16)
+    assert not torch.allclose(one[0], reader.outputs(model, other.batch([0]))[0])  # the word counts
+
+
+@pytest.mark.parametrize("word", ["[PAD]", "[SEP]", "[CLS]", "[MASK]", "[UNK]"])
+def test_the_words_of_a_special_token_are_text(word):
+    tokens = PretrainedTokenizer.of("minilm")
+    ids, offsets = tokens.encode_places(f"see {word} here")
+    assert not {*tokens.special_ids.values()} & {*ids.tolist()}
+    assert tokens.decode(ids) == f"see [ {word[1:-1].lower()} ] here"
+    covered = {place for start, stop in offsets.tolist() for place in range(start, stop)}
+    assert covered == {place for place, letter in enumerate(f"see {word} here") if letter != " "}

@@ -206,7 +206,7 @@ def test_a_resumed_run_takes_the_same_steps(numbers, tmp_path):
 
 def test_an_answer_that_is_not_in_its_context_is_refused_by_its_question(tmp_path):
     entry = {"id": "q7", "question": "Who?", "answers": [{"text": "Tom", "answer_start": 3}]}
-    content = {"data": [{"paragraphs": [{"context": "Tom ran.", "qas": [entry]}]}]}
+    content = {"data": [{"paragraphs": [{"context": "Tom ran. Tom sat.", "qas": [entry]}]}]}
     (tmp_path / "bad.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="question q7: the answer 'Tom' does not stand at answer_start=3"):
         problem_of(tmp_path / "bad.json")

@@ -96,3 +96,20 @@ def test_a_blank_is_one_mask_token_for_a_tokenizer_that_has_one():
 def test_a_row_without_room_is_refused():
     with pytest.raises(UserError, match="context=20 is too short"):
         list(framing(limit=20).rows("who?", "Tom"))
+
+
+@pytest.mark.parametrize("answer", ["[PAD]", "[SEP]", "[CLS]", "[MASK]"])
+def test_an_answer_may_be_the_words_of_a_special_token(answer):
+    frame = TextFrame(tokenizer=PretrainedTokenizer.of("minilm"))
+    context = f"Rows end with {answer} often."
+    cut = windows(Framing(frame=frame, limit=64, stride=16), (question(context, (14, answer)),))
+    assert cut.lost == 0
+    ids, segments, gold = cut.batch([0])
+    assert (answerable(ids, segments, frame)[..., None] | (gold == 0)).all()  # each target can be an answer
+
+
+def test_a_blank_in_a_question_is_the_mask_token():
+    tokens = PretrainedTokenizer.of("minilm")
+    asked = Framing(frame=TextFrame(tokenizer=tokens), limit=64, stride=16)._question("___ went to ____.")
+    words = [tokens.encode(text).tolist() for text in ("went to", ".")]
+    assert asked.ids.tolist() == [tokens.mask_id, *words[0], tokens.mask_id, *words[1]]

@@ -89,7 +89,8 @@ class Encoded:
 class PretrainedTokenizer:
     """Any tokenizer.json of the package `tokenizers`: WordPiece, BPE or unigram, as a checkpoint has it.
 
-    What it says about padding and truncation is not taken over: those are a batch's business.
+    What it says about padding and truncation is not taken over: those are a batch's business. A text that has the words
+    of a special token in it, "[PAD]", is encoded as text.
 
     Args:
         serialized: the text of a tokenizer.json.
@@ -98,6 +99,7 @@ class PretrainedTokenizer:
     def __init__(self, serialized: str) -> None:
         self._serialized = serialized
         self._tokenizer = opened(serialized)
+        self._tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text: marks are set by whoever frames it
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 

@@ -22,7 +22,7 @@ from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
 from addnorm.models.classifier import POOLINGS, Pooling, TextClassifier
 from addnorm.tasks import _targets
-from addnorm.tasks._encoder_texts import TextFrame, TokenRows
+from addnorm.tasks._encoder_texts import NO_TOKEN, TextFrame, TokenRows, real
 from addnorm.tasks._targets import Targets
 from addnorm.tasks._task import Prediction, Reader, Task, evaluating
 
@@ -106,7 +106,7 @@ class Inputs:
             return parts[0]
         longest = max(ids.shape[1] for ids, _ in parts)
         ids = [F.pad(ids, (0, longest - ids.shape[1]), value=self.rows[0].pad) for ids, _ in parts]
-        segments = [F.pad(kinds, (0, longest - kinds.shape[1])) for _, kinds in parts]
+        segments = [F.pad(kinds, (0, longest - kinds.shape[1]), value=NO_TOKEN) for _, kinds in parts]
         return torch.stack(ids, dim=1), torch.stack(segments, dim=1)
 
 
@@ -157,7 +157,8 @@ class EncoderReader(Reader):
     def outputs(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Float[Tensor, "batch outputs"]:
         """What the model says of a batch's ids and segments."""
         ids, segments = batch[:2]
-        return model(ids, ids != self.frame.pad, segments)
+        keep, kinds = real(segments)
+        return model(ids, keep, kinds)
 
     def predict(self, model: nn.Module, given: str, config: RunConfig, beside: str | None = None) -> Prediction:
         """The label with all probabilities, or the score."""

@@ -24,6 +24,9 @@ JITTER = 4
 EVALUATION_TOKENS = 4096
 """Of a forward in evaluation, padding included."""
 
+NO_TOKEN = -1
+"""Segment of a place behind a row's end."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pieces:
@@ -59,7 +62,7 @@ class TextFrame:
 
     @property
     def pad(self) -> int:
-        """What fills short rows; such tokens are masked."""
+        """What fills short rows; such places are masked, by the rows' lengths: this may be a word's id too."""
         return self.tokenizer.frame.pad
 
     def pieces(self, text: str) -> Pieces:
@@ -123,23 +126,24 @@ class TokenRows:
         return np.fromiter(map(len, self.ids), dtype=np.int64, count=len(self))
 
     def batch(self, numbers: Iterable[int]) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]]:
-        """Ids and segments of these rows, filled up on the right to the longest of them."""
+        """Ids and segments of these rows, filled up on the right to the longest of them, with segment `NO_TOKEN`."""
         chosen = list(numbers)
         longest = max(len(self.ids[number]) for number in chosen)
         ids = np.full((len(chosen), longest), self.pad, dtype=np.int64)
-        segments = np.zeros_like(ids)
+        segments = np.full_like(ids, NO_TOKEN)
         for row, number in enumerate(chosen):
             ids[row, : len(self.ids[number])] = self.ids[number]
             segments[row, : len(self.ids[number])] = self.segments[number]
         return torch.from_numpy(ids), torch.from_numpy(segments)
 
-    def keep(self, ids: Int[Tensor, "batch tokens"]) -> Bool[Tensor, "batch tokens"]:
-        """Which tokens of a batch are real."""
-        return ids != self.pad
-
     def by_length(self, numbers: np.ndarray, tokens: int = EVALUATION_TOKENS) -> Iterator[np.ndarray]:
         """These rows, the longest first, in batches of so many tokens at most."""
         return (numbers[places] for places in by_length(self.lengths[numbers], tokens))
+
+
+def real(segments: Int[Tensor, "*batch tokens"]) -> tuple[Bool[Tensor, "*batch tokens"], Int[Tensor, "*batch tokens"]]:
+    """Which places of a batch have a token, and segments that a model can look up."""
+    return segments != NO_TOKEN, segments.clamp(min=0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,7 +21,7 @@ from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.models.span import SpanModel
-from addnorm.tasks._encoder_texts import TextFrame
+from addnorm.tasks._encoder_texts import TextFrame, real
 from addnorm.tasks._task import Prediction, Reader, evaluating
 from addnorm.tasks._windows import Framing, Windows, answerable, windows
 
@@ -136,7 +136,8 @@ class QuestionReader(Reader):
 
     def logits(self, model: nn.Module, ids: Tensor, segments: Tensor) -> Float[Tensor, "batch tokens 2"]:
         """Start and end logits in float32; minus infinity where no answer can be."""
-        found = model(ids, ids != self.frame.pad, segments).float()
+        keep, kinds = real(segments)
+        found = model(ids, keep, kinds).float()
         return found.masked_fill(~answerable(ids, segments, self.frame)[..., None], float("-inf"))
 
     def spans(self, model: nn.Module, questions: Sequence[Question], limit: int) -> list[Span]:

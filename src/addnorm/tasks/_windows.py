@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 MIN_CONTEXT = 16
 """Tokens of a context that a window must have room for at least."""
 _BLANK = re.compile(r"_{3,}")
-_MASKS = ("[MASK]", "<mask>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +56,16 @@ class Framing:
                 return
 
     def _question(self, text: str) -> Pieces:
-        mask = _mask_text(self.frame.tokenizer)
-        pieces = self.frame.pieces(_BLANK.sub(mask, text) if mask else text)
+        mask = _mask_id(self.frame.tokenizer)
+        pieces = self.frame.pieces(text) if mask is None else self._with_blanks(text, mask)
         return pieces.part(0, min(len(pieces), self.limit // 2, self.limit - 3 - MIN_CONTEXT))
+
+    def _with_blanks(self, text: str, mask: int) -> Pieces:
+        """The tokens of a question, the mask token in place of each blank; places count between blanks."""
+        one = Pieces(ids=np.array([mask]), offsets=np.zeros((1, 2), dtype=np.int64))
+        parts = [piece for part in _BLANK.split(text) for piece in (one, self.frame.pieces(part))][1:]
+        ids, offsets = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "offsets"))
+        return Pieces(ids=ids, offsets=offsets)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,8 +128,7 @@ def windows(framing: Framing, questions: tuple[Question, ...]) -> Windows:
 
 def answerable(ids: Tensor, segments: Tensor, frame: TextFrame) -> Tensor:
     """Which tokens may be in an answer: those of the context, and [CLS], which says that there is none."""
-    sep, pad = frame.tokenizer.frame.sep, frame.pad
-    allowed = (segments == 1) & (ids != sep) & (ids != pad)
+    allowed = (segments == 1) & (ids != frame.tokenizer.frame.sep)
     allowed[:, 0] = True
     return allowed
 
@@ -145,9 +150,6 @@ def _spans(row: Encoded, question: Question, frame: TextFrame) -> list[tuple[int
     return found
 
 
-@lru_cache(maxsize=4)
-def _mask_text(tokenizer: object) -> str:
-    """What the tokenizer reads as its mask token, which it was trained to see in place of a word; "" without one."""
-    if not isinstance(tokenizer, PretrainedTokenizer) or "mask" not in tokenizer.special_ids:
-        return ""
-    return next((text for text in _MASKS if tokenizer.encode(text).tolist() == [tokenizer.mask_id]), "")
+def _mask_id(tokenizer: object) -> int | None:
+    """The token that the tokenizer's encoder was trained to see in place of a word; None without one."""
+    return tokenizer.special_ids.get("mask") if isinstance(tokenizer, PretrainedTokenizer) else None
