@@ -164,3 +164,15 @@ def test_moments_are_restored_by_group():
     assert stored.keys() == again.keys()
     assert {name for name in stored if name.startswith("steps/")} == {f"steps/{name}" for name in first.buffers}
     assert all(torch.equal(stored[name], again[name]) for name in stored)
+
+
+def test_moments_of_a_run_whose_scheme_parted_its_parameters_less_are_restored():
+    model = Transformer(schemes.get("hyper-connections")(), **SHAPE)
+    optimizer = Optimizer(model, CONFIG)
+    optimizer.step(0.1)
+    stored = optimizer.tensors()
+    assert "steps/connection-1" in stored
+    del stored["steps/connection-1"]
+    again = Optimizer(Transformer(schemes.get("hyper-connections")(), **SHAPE), CONFIG)
+    again.load_(stored)
+    assert all(buffer.steps == 1 for buffer in again.buffers.values())

@@ -195,7 +195,8 @@ class Optimizer:
     def load_(self, tensors: dict[str, Tensor]) -> None:
         """Continue where `tensors` left it."""
         for group, buffer in self.buffers.items():
-            buffer.steps.copy_(tensors[f"steps/{group}"])
+            kind = group.partition("-")[0]  # all groups step together, and a scheme may have asked for fewer once
+            buffer.steps.copy_(tensors.get(f"steps/{group}", tensors[f"steps/{kind}"]))
             for parameter, place in buffer.places.items():
                 for name, moment in buffer.moments.items():
                     moment[place] = tensors[f"{name}/{self.names[parameter]}"].flatten()
