@@ -17,7 +17,7 @@ from addnorm import tasks
 from addnorm.data.records import Translation as Pair
 from addnorm.errors import UserError
 from addnorm.interop.start import configured
-from addnorm.tasks import _translation_scores
+from addnorm.tasks import _bleu_words, _translation_scores, translation
 from addnorm.tasks._cross_entropy import IGNORED
 from addnorm.tasks._translation_scores import TranslationMemory, measured
 from addnorm.tasks.translation import Translation
@@ -333,3 +333,42 @@ def test_a_damaged_run_is_refused(tmp_path, problem_of):
     (tmp_path / "translation.json").write_text("{}")
     with pytest.raises(UserError, match=r"translation\.json cannot be read"):
         tasks.parse("translation").reader(tmp_path)
+
+
+CHINESE = ["他在图书馆里看书。", "明天我们去北京旅行。", "这家饭店的菜很好吃。"]
+JAPANESE = ["彼は図書館で本を読んでいます。", "明日、私たちは東京へ旅行に行きます。"]
+
+
+@pytest.mark.parametrize(
+    "targets, words",
+    [
+        (["Er liest ein Buch.", "東京 ist groß."], "13a"),
+        (["그는 도서관에서 책을 읽는다."], "13a"),
+        (CHINESE, "zh"),
+        (["เขาอ่านหนังสือในห้องสมุด"], "char"),
+        (["123 ..."], "13a"),
+    ],
+)
+def test_bleu_splits_words_by_the_script(targets, words):
+    assert _bleu_words.of_script(targets) == words
+
+
+def test_japanese_is_split_by_mecab_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr(_bleu_words, "find_spec", lambda name: None)
+    assert _bleu_words.of_script(JAPANESE) == "char"
+    with pytest.raises(UserError, match=r"bleu=ja-mecab needs MeCab and ipadic; run: pip install 'sacrebleu\[ja\]'"):
+        _bleu_words.chosen("ja-mecab", JAPANESE)
+    monkeypatch.setattr(_bleu_words, "find_spec", lambda name: name)
+    assert _bleu_words.of_script(JAPANESE) == "ja-mecab"
+
+
+def test_bleu_of_a_perfect_chinese_translation_is_100():
+    [bleu, _] = measured(CHINESE, CHINESE, _bleu_words.of_script(CHINESE))
+    assert bleu.value == pytest.approx(100) and "tok:zh" in bleu.signature
+    assert measured(CHINESE, CHINESE, "13a")[0].value == 0  # what the default of sacrebleu says of it
+
+
+def test_the_field_sets_how_bleu_splits():
+    assert _bleu_words.chosen("char", CHINESE) == "char"
+    with pytest.raises(UserError, match="bleu 'zh-tw' is unknown"):
+        translation.Translation(bleu="zh-tw")  # pyrefly: ignore

@@ -28,8 +28,8 @@ class Measured:
     signature: str
 
 
-def measured(translations: Sequence[str], references: Sequence[str]) -> list[Measured]:
-    """BLEU and chrF of whole texts, in per cent; sacrebleu splits the words.
+def measured(translations: Sequence[str], references: Sequence[str], words: str = "13a") -> list[Measured]:
+    """BLEU and chrF of whole texts, in per cent; sacrebleu splits the words, as `words` says; the signature has it.
 
     BLEU: Papineni et al. 2002; chrF: Popovic 2015; signatures: Post 2018, arXiv:1804.08771.
 
@@ -37,7 +37,7 @@ def measured(translations: Sequence[str], references: Sequence[str]) -> list[Mea
         UserError: sacrebleu is not installed.
     """
     found = []
-    for metric in (sacrebleu().BLEU(), sacrebleu().CHRF()):
+    for metric in (sacrebleu().BLEU(tokenize=words), sacrebleu().CHRF()):
         score = metric.corpus_score(list(translations), [list(references)])
         signature = str(metric.get_signature())
         found.append(Measured(name=score.name.rstrip("0123456789"), value=score.score, signature=signature))
@@ -60,7 +60,10 @@ def sacrebleu() -> Any:
 
 
 def scores(
-    translations: Sequence[str], records: Sequence[Translation], baselines: dict[str, Sequence[str]]
+    translations: Sequence[str],
+    records: Sequence[Translation],
+    baselines: dict[str, Sequence[str]],
+    words: str = "13a",
 ) -> list[Score]:
     """BLEU and chrF, each beside the best of what trivial translators get; the others stand in the note.
 
@@ -68,11 +71,12 @@ def scores(
         translations: of the records' sources.
         records: what was translated.
         baselines: translations of the same by each trivial translator.
+        words: how BLEU splits them.
     """
     references = [record.target for record in records]
-    trivial = {name: measured(texts, references) for name, texts in baselines.items()}
+    trivial = {name: measured(texts, references, words) for name, texts in baselines.items()}
     found = []
-    for number, own in enumerate(measured(translations, references)):
+    for number, own in enumerate(measured(translations, references, words)):
         ranked = sorted(((each[number].value, name) for name, each in trivial.items()), reverse=True)
         others = [f"{name} {value:.1f}" for value, name in ranked[1:]]
         best, name = ranked[0] if ranked else (None, "")

@@ -22,11 +22,11 @@ from addnorm.data import parallel_text, records, tokenizer
 from addnorm.data.batches import unigram_entropy
 from addnorm.data.records import Splits
 from addnorm.data.token_pairs import BucketedBatches, TokenPairs, lengths
-from addnorm.errors import UserError
+from addnorm.errors import UserError, unknown
 from addnorm.files import write_atomically
 from addnorm.models.beam_search import BeamSearch
 from addnorm.models.encoder_decoder import EncoderDecoder
-from addnorm.tasks import _translation_scores
+from addnorm.tasks import _bleu_words, _translation_scores
 from addnorm.tasks._cross_entropy import IGNORED, count, cross_entropy
 from addnorm.tasks._task import Problem, Reader, Score, Split, Task, evaluating
 from addnorm.tasks._translation_scores import TranslationMemory
@@ -71,6 +71,7 @@ class TranslationProblem(Problem):
         super().__init__(config, reader)
         if config.score_items:
             _translation_scores.sacrebleu()
+            _bleu_words.chosen(reader.task.bleu, (pair.target for pair in splits.train))
         self.translator, self.splits, self.tokens = reader, splits, tokens
         self.left_out = int((_longest(tokens.train) > config.context).sum())
         if self.left_out == len(tokens.train):
@@ -156,7 +157,8 @@ class TranslationProblem(Problem):
             memory = TranslationMemory(self.splits.train)
             trivial["copy of the source"] = sources
             trivial["target of the nearest training source"] = [memory.translate(source) for source in sources]
-        return _translation_scores.scores(self.translator.translate(model, sources), pairs, trivial)
+        translations = self.translator.translate(model, sources)
+        return _translation_scores.scores(translations, pairs, trivial, self._bleu_words())
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and what was left out."""
@@ -178,6 +180,9 @@ class TranslationProblem(Problem):
         write_atomically(folder / "samples.tsv", table.getvalue())
         return [folder / "samples.tsv"]
 
+    def _bleu_words(self) -> str:
+        return _bleu_words.chosen(self.translator.task.bleu, (pair.target for pair in self.splits.train))
+
     def _expected(self, target: Tensor) -> Tensor:
         """The token to come at each token of the target but the last."""
         expected = target[:, 1:]
@@ -198,6 +203,8 @@ class Translation(Task):
     """Column of the source in a table, by name or by number from 1; "" = the usual names."""
     target: str = ""
     """Column of the target."""
+    bleu: _bleu_words.BleuWords = "auto"
+    """How BLEU splits words: one of sacrebleu's ways, or "auto": 13a, and by the script zh, ja-mecab or char."""
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "data": "bible",
@@ -232,6 +239,8 @@ class Translation(Task):
         if self.encoder_layers:
             check_count("encoder_layers", self.encoder_layers)
         BeamSearch(beam=self.beam, length_penalty=self.length_penalty)
+        if self.bleu not in _bleu_words.CHOICES:
+            raise unknown("bleu", str(self.bleu), _bleu_words.CHOICES)
 
     def prepare(self, config: RunConfig, reader: Reader | None = None) -> TranslationProblem:
         """The parallel text loaded and its tokenizer trained on both languages, or an earlier run's taken.
