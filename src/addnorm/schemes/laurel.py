@@ -100,7 +100,9 @@ class LaurelConnection(Connection):
         if self.logits is None:
             x = update + x
         else:
-            alpha, beta = (2 * self.logits.softmax(0)).unbind()
+            # Of one element each, not scalar tensors: those would be multiplied in the update's precision, and what the
+            # logits learn from is the small difference of two gradients.
+            alpha, beta = (2 * self.logits.softmax(0)).split(1)
             x = alpha * update + beta * x
         return (x, *skip)[: self.keeps]
 
