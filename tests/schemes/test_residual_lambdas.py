@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from addnorm import Stack, UserError, schemes
+from addnorm.config import RunConfig
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.schemes.residual_lambdas import ResidualLambdas
 from addnorm.stack import sites
-from small_models import noise_like
+from addnorm.training.optimizer import Optimizer
+from small_models import noise_like, small
 from transcription import D_MODEL, Parts, assert_agrees, norm, real_sublayers
 
 
@@ -69,3 +71,16 @@ def test_values_that_cannot_be_are_refused():
         ResidualLambdas(residual_last=float("nan"))
     with pytest.raises(UserError, match="embedding_learning_rate"):
         ResidualLambdas(embedding_learning_rate=0)
+
+
+def test_the_factors_of_the_stream_decay_half_as_much_as_matrices_and_nothing_else_of_the_scheme_does():
+    model = small(ResidualLambdas())
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decays = {
+        names[parameter]: buffer.weight_decay
+        for buffer in Optimizer(model, RunConfig(weight_decay=0.1)).buffers.values()
+        for parameter in buffer.places
+    }
+    own = {name: decay for name, decay in decays.items() if ".connection." in name}
+    assert {name.rpartition(".")[2] for name, decay in own.items() if decay} == {"residual"}
+    assert decays["stack.blocks.0.connection.residual"] == 0.05

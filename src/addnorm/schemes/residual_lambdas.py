@@ -70,7 +70,8 @@ class ResidualLambdas(Scheme):
     arXiv:2402.02622.
     Cost: d to 2d parameters a sublayer (the norm) and 2 a layer; residual traffic 4d a token and sublayer, state 2d.
     Deviation: nanochat's norms have no gain, and its optimizer gives the z_l a learning rate 100 times that of the
-    r_l (kept here), first-moment decay 0.96 for them and weight decay 0.05 on the r_l (left out).
+    r_l and the r_l a weight decay of 0.05 (both kept here, the decay as half of the matrices', 0.05 at the default of
+    0.1), and the z_l a first-moment decay of 0.96 (left out).
 
     Args:
         residual_first: initial r of the first layer.
@@ -113,5 +114,7 @@ class ResidualLambdas(Scheme):
         return StreamExit(d_model, self.norm)
 
     def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:
-        """A learning rate of their own for the embedding's scalars."""
-        return OptimizerRule(learning_rate=self.embedding_learning_rate) if own == "embedding" else OptimizerRule()
+        """A learning rate of their own for the embedding's scalars, weight decay for the stream's."""
+        if own == "embedding":
+            return OptimizerRule(learning_rate=self.embedding_learning_rate)
+        return OptimizerRule(weight_decay=0.5, decays=True) if own == "residual" else OptimizerRule()
