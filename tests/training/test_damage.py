@@ -18,8 +18,8 @@ from addnorm.errors import UserError
 from addnorm.training.checkpoint import CheckpointWarning
 from addnorm.training.metrics import FILE as METRICS
 from addnorm.training.metrics import Metrics
+from addnorm.training.repair import DamageWarning
 from addnorm.training.run import DivergedWarning, load_model, train
-from addnorm.training.run_folder import DamageWarning
 
 PLACES = (0.1, 0.5, 0.9)
 

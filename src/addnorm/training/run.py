@@ -32,7 +32,8 @@ from addnorm.training.checkpoint import POINTERS, Checkpoint, CheckpointWarning
 from addnorm.training.counters import Progress
 from addnorm.training.interruption import StopNow, Watch
 from addnorm.training.optimizer import parameters_by_type
-from addnorm.training.run_folder import DamageWarning, RunFolder, fingerprint
+from addnorm.training.repair import DamageWarning, check_trusted, mend
+from addnorm.training.run_folder import RunFolder, fingerprint
 from addnorm.training.seeding import seeded
 from addnorm.training.snapshot import load_weights_
 from addnorm.training.trainer import Trainer
@@ -119,7 +120,7 @@ def load_run(folder: Path, *, task: str | None = None) -> Loaded:
         UserError: the folder holds no run, or no checkpoint that can be read; its task is a file that was not named.
     """
     run = RunFolder(folder)
-    run.check_trusted()
+    check_trusted(run)
     config = run.config()
     config = replace(config, task=consented(config.task, task, run.path / "config.json"))
     found = run.checkpoints.load("best")
@@ -204,7 +205,7 @@ def _describe(run: RunFolder, problem: Problem, model: nn.Module, started: Start
         contents: dict[str, Any] = {"environment.json": environment.describe()}
         if "run.json" in run.faults():
             contents["run.json"] = about | _measure(problem, model) | {"started_from": lines}
-        run.mend(contents, problem.reader.save)
+        mend(run, contents, problem.reader.save)
         _check_same(run, config, identity, start)
         _warn_of_threads(run)
         return

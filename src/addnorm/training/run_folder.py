@@ -29,18 +29,12 @@ from addnorm.errors import UserError, unknown
 from addnorm.files import json_text, write_atomically
 from addnorm.json_file import read_object
 from addnorm.manifest import FILE as MANIFEST
-from addnorm.manifest import Manifest, listed
+from addnorm.manifest import Manifest
 from addnorm.training.checkpoint import Checkpoints, reason
 from addnorm.training.lock import FolderLock
 from addnorm.training.metrics import FILE as METRICS
 from addnorm.training.metrics import Metrics
-
-FOR_THE_RECORD = ("environment.json", "result.json", METRICS)
-"""Files that a trained model can be read without."""
-
-
-class DamageWarning(UserWarning):
-    """A file of a run is not what was written, and the run can do without it."""
+from addnorm.training.repair import DamageWarning, restore_config
 
 
 class RunFolder:
@@ -71,7 +65,7 @@ class RunFolder:
             raise UserError(f"{self.path} exists already; resume it, or name another folder.")
         if not (self.path / "config.json").exists():
             raise UserError(f"{self.path} is no run's folder (it has no config.json); name another folder.")
-        self._restore_config(config)
+        restore_config(self, config)
         changed = differences(self.config(), config)
         if changed:
             raise UserError(
@@ -137,24 +131,6 @@ class RunFolder:
         diagnosis = result.get("diagnosis")
         return "diverged" in (result.get("status"), diagnosis.get("kind") if isinstance(diagnosis, dict) else None)
 
-    def check_trusted(self) -> None:
-        """Refuse a model whose config or tokenizer is not the one that it was trained with.
-
-        Raises:
-            UserError: names each damaged file.
-        """
-        faults = self.faults()
-        if MANIFEST in faults:
-            text = f"{self.path / MANIFEST}: {faults[MANIFEST]}; what it speaks for cannot be checked."
-            warnings.warn(text, DamageWarning, stacklevel=4)
-            return
-        fatal = {name: text for name, text in faults.items() if name not in FOR_THE_RECORD}
-        if fatal:
-            raise UserError(
-                f"{self.path} cannot be trusted: {listed(fatal)}; put back what was written, "
-                "or train it on with --resume, which writes anew what it can."
-            )
-
     def config(self) -> RunConfig:
         """The config that the run was started with.
 
@@ -170,19 +146,6 @@ class RunFolder:
             return RunConfig(**values)
         except UserError as error:
             raise UserError(f"{self.path / 'config.json'}: {error}") from error
-
-    def _restore_config(self, config: RunConfig) -> None:
-        """Write a damaged config.json anew, if the caller's config is the one that was written."""
-        fault = self.faults().get("config.json")
-        if fault is None:
-            return
-        if hashlib.sha256(json_text(asdict(config)).encode()).hexdigest() != self.manifest.entries()["config.json"]:
-            raise UserError(
-                f"{self.path / 'config.json'}: {fault}, and the config given is not what was written either; "
-                "put it back, or name another folder."
-            )
-        self.write("config.json", asdict(config))
-        warnings.warn(f"{self.path / 'config.json'}: {fault}; written anew.", DamageWarning, stacklevel=4)
 
     def _unreadable(self, name: str, error: Exception) -> str:
         """Why a file of the folder is not there to be read, in words."""
@@ -262,38 +225,6 @@ class RunFolder:
             raise self._full(error) from error
         if fault:
             warnings.warn(f"{self.path / METRICS}: {fault}", DamageWarning, stacklevel=5)
-
-    def mend(self, contents: Mapping[str, Any], save_reader: Callable[[Path], None]) -> None:
-        """Write anew what is damaged, and refuse to go on where it does not become what was written.
-
-        Args:
-            contents: of the JSON files, by name.
-            save_reader: writes the reader's files into a folder.
-
-        Raises:
-            UserError: a file is another one than at the start; the folder cannot be written.
-        """
-        faults = self.faults()
-        if MANIFEST in faults:
-            warnings.warn(f"{self.path / MANIFEST}: {faults[MANIFEST]}; written anew.", DamageWarning, stacklevel=5)
-            self.manifest.path.unlink(missing_ok=True)
-            self.manifest.note_files({name for name in ("config.json", *contents) if (self.path / name).exists()})
-            self.note_reader(save_reader)
-            return
-        anew = {name: text for name, text in faults.items() if name not in ("result.json", METRICS)}
-        if not anew:
-            return
-        for name in anew.keys() & contents.keys():
-            write_atomically(self.path / name, json_text(contents[name]))
-        if anew.keys() - contents.keys():
-            save_reader(self.path)
-        left = {name: text for name, text in self.faults().items() if name not in FOR_THE_RECORD}
-        if left:
-            raise UserError(
-                f"{self.path} cannot go on: {listed(left)}, and it cannot be made again; put it back, or start afresh."
-            )
-        warnings.warn(f"{self.path}: {listed(anew)}; written anew.", DamageWarning, stacklevel=5)
-        self.manifest.note_files({name for name in anew if (self.path / name).exists()})
 
     def _write(self, contents: Mapping[str, Any]) -> None:
         """Write JSON files; what they shall be is noted first."""

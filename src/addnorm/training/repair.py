@@ -1,0 +1,104 @@
+"""Damaged files of a run: refused where a model is read from them, written anew where that can be."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from addnorm.config import RunConfig
+from addnorm.errors import UserError
+from addnorm.files import json_text, write_atomically
+from addnorm.manifest import FILE as MANIFEST
+from addnorm.manifest import listed
+from addnorm.training.metrics import FILE as METRICS
+
+if TYPE_CHECKING:
+    from addnorm.training.run_folder import RunFolder
+
+FOR_THE_RECORD = ("environment.json", "result.json", METRICS)
+"""Files that a trained model can be read without."""
+
+
+class DamageWarning(UserWarning):
+    """A file of a run is not what was written, and the run can do without it."""
+
+
+def check_trusted(run: RunFolder) -> None:
+    """Refuse a model whose config or tokenizer is not the one that it was trained with.
+
+    Raises:
+        UserError: names each damaged file.
+    """
+    faults = run.faults()
+    if MANIFEST in faults:
+        text = f"{run.path / MANIFEST}: {faults[MANIFEST]}; what it speaks for cannot be checked."
+        warnings.warn(text, DamageWarning, stacklevel=4)
+        return
+    fatal = {name: text for name, text in faults.items() if name not in FOR_THE_RECORD}
+    if fatal:
+        raise UserError(
+            f"{run.path} cannot be trusted: {listed(fatal)}; put back what was written, "
+            "or train it on with --resume, which writes anew what it can."
+        )
+
+
+def restore_config(run: RunFolder, config: RunConfig) -> None:
+    """Write a damaged config.json anew, if the caller's config is the one that was written."""
+    fault = run.faults().get("config.json")
+    if fault is None:
+        return
+    if hashlib.sha256(json_text(asdict(config)).encode()).hexdigest() != run.manifest.entries()["config.json"]:
+        raise UserError(
+            f"{run.path / 'config.json'}: {fault}, and the config given is not what was written either; "
+            "put it back, or name another folder."
+        )
+    run.write("config.json", asdict(config))
+    warnings.warn(f"{run.path / 'config.json'}: {fault}; written anew.", DamageWarning, stacklevel=4)
+
+
+def mend(run: RunFolder, contents: Mapping[str, Any], save_reader: Callable[[Path], None]) -> None:
+    """Write anew what is damaged, and refuse to go on where it does not become what was written.
+
+    Args:
+        contents: of the JSON files, by name.
+        save_reader: writes the reader's files into a folder.
+
+    Raises:
+        UserError: a file is another one than at the start; the folder cannot be written.
+    """
+    faults = run.faults()
+    if MANIFEST in faults:
+        warnings.warn(f"{run.path / MANIFEST}: {faults[MANIFEST]}; written anew.", DamageWarning, stacklevel=5)
+        run.manifest.path.unlink(missing_ok=True)
+        run.manifest.note_files({name for name in ("config.json", *contents) if (run.path / name).exists()})
+        run.note_reader(save_reader)
+        return
+    anew = {name: text for name, text in faults.items() if name not in ("result.json", METRICS)}
+    if not anew:
+        return
+    for name in anew.keys() & contents.keys():
+        write_atomically(run.path / name, json_text(contents[name]))
+    _save_again(run, anew.keys() - contents.keys(), save_reader)
+    left = {name: text for name, text in run.faults().items() if name not in FOR_THE_RECORD}
+    if left:
+        raise UserError(
+            f"{run.path} cannot go on: {listed(left)}, and it cannot be made again; put it back, or start afresh."
+        )
+    warnings.warn(f"{run.path}: {listed(anew)}; written anew.", DamageWarning, stacklevel=5)
+    run.manifest.note_files({name for name in anew if (run.path / name).exists()})
+
+
+def _save_again(run: RunFolder, names: set[str], save_reader: Callable[[Path], None]) -> None:
+    """Have the reader's damaged files as the reader writes them; the others may hold what was learned since."""
+    if not names:
+        return
+    with tempfile.TemporaryDirectory(prefix="addnorm-reader-") as folder:
+        save_reader(Path(folder))
+        for path in Path(folder).iterdir():
+            if path.name in names:
+                write_atomically(run.path / path.name, path.read_bytes())
