@@ -6,6 +6,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from addnorm.cli import main
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
+from addnorm.interop.sources import shape_of
 from addnorm.training.checkpoint import CheckpointWarning
 from addnorm.training.metrics import FILE as METRICS
 from addnorm.training.metrics import Metrics
@@ -27,8 +29,10 @@ PLACES = (0.1, 0.5, 0.9)
 @pytest.fixture
 def ended(tiny: Callable[..., RunConfig], tmp_path: Path) -> tuple[RunConfig, Path]:
     """A run whose best checkpoint is not its last."""
-    config = tiny(tokenizer="bpe:270", tokens=40 * 64, evaluations=8, saves=8, learning_rate=0.3, warm_up=0.9)
+    config = tiny(tokenizer="bpe:270", tokens=40 * 64, evaluations=8, saves=8, learning_rate=0.8, warm_up=0.9)
     train(config, tmp_path / "whole")
+    pointers = [(tmp_path / "whole" / "checkpoints" / name).read_text() for name in ("best", "last")]
+    assert pointers[0] != pointers[1]
     return config, tmp_path / "whole"
 
 
@@ -174,3 +178,13 @@ def test_a_diverged_run_says_so_when_it_is_read_and_keeps_a_finite_checkpoint(ti
     ):
         model, _, _ = load_model(tmp_path / "run")
         assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "checkpoints/best"])
+def test_what_starts_from_a_run_believes_no_damaged_file_of_it(ended, tmp_path, file):
+    config, run = ended
+    path = run / file
+    path.unlink() if file.endswith("best") else flip(path, 0.5)
+    with pytest.raises(UserError, match=Path(file).name):
+        completed = {"init": str(run), "tokenizer": f"hf:{run}"}
+        shape_of(str(run)) if file == "config.json" else train(replace(config, **completed), tmp_path / "next")

@@ -15,6 +15,7 @@ import numpy as np
 from addnorm.data.tokenizer_file import opened, read_text
 from addnorm.errors import UserError
 from addnorm.files import write_atomically
+from addnorm.manifest import Manifest
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
@@ -56,6 +57,9 @@ def tokenizer_file(name: str) -> Path:
     path = checkpoint_folder(name) / "tokenizer.json"
     if not path.exists():
         raise UserError(f"{path.parent} has no tokenizer.json; save the checkpoint's fast tokenizer there.")
+    fault = Manifest(path.parent).faults().get(path.name)
+    if fault is not None:
+        raise UserError(f"{path}: {fault}; put it back, or train the run on with --resume, which makes it again.")
     return path
 
 

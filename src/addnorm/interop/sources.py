@@ -82,6 +82,7 @@ def shape_of(init: str) -> dict[str, Any]:
     """
     folder = folder_of(init)
     if _is_run(folder):
+        _check_config(folder)
         values = read_json(folder / CONFIG)
         names = ("scheme", *(field.name for field in fields(Shape)))
         found = {name: values[name] for name in names if name in values}
@@ -199,11 +200,16 @@ def _check_is(pointer: str, checkpoint: Path) -> None:
         raise UserError(f"{checkpoint.parent / pointer} {what}; resume the run, which mends it.")
 
 
+def _check_config(folder: Path) -> None:
+    """Refuse a run's config that is not what was written: it says the shape and the scheme of the weights."""
+    fault = Manifest(folder).faults().get(CONFIG)
+    if fault is not None:
+        raise UserError(f"{folder / CONFIG}: {fault}; put it back, or start from another run.")
+
+
 def _check_whole(checkpoint: Path) -> None:
     """Refuse a checkpoint that is not what was written."""
-    for name, text in Manifest(checkpoint.parent.parent).faults().items():
-        if name == CONFIG:
-            raise UserError(f"{checkpoint.parent.parent / name}: {text}; put it back, or start from another run.")
+    _check_config(checkpoint.parent.parent)
     manifest = read_json(checkpoint / MANIFEST)
     for name in (WEIGHTS, STATE):
         if not (checkpoint / name).exists() or sha256(checkpoint / name) != manifest.get(name):

@@ -15,6 +15,7 @@ from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.studies.claims import get, name_of, names
 from addnorm.studies.claims._claim import Claim, Finding, Line, Measured, OnProgress
+from addnorm.training.lock import FolderLock
 
 FILE = "claims.json"
 
@@ -54,7 +55,14 @@ def reproduce(
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a folder for the claims with --out.")
-    folder.mkdir(parents=True, exist_ok=True)  # now, not after the first claim's minutes
+    with FolderLock(folder):  # now, not after the first claim's minutes; of two, the later would undo the earlier
+        return _reproduced(claims, folder, on_progress)
+
+
+def _reproduced(
+    claims: Sequence[Claim], folder: Path, on_progress: Callable[[Progress], None] | None
+) -> dict[str, Any]:
+    """Run the claims in a folder that is ours alone."""
     stored = load(folder)
     for number, claim in enumerate(claims, start=1):
 
