@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import random
+import re
 import subprocess
 import sys
 
@@ -176,3 +178,20 @@ def test_characters_of_a_script_without_blanks_count_more():
     assert list(tokenizer._first(["一二三", "四五六"], 24)) == ["一二三", "四"]
     assert list(tokenizer._first(["one", "two"], 4)) == ["one", "t"]
     assert list(tokenizer._first(["\ud800two"], 3)) == ["\ud800tw"]
+
+
+@pytest.mark.parametrize("letters", ["ACGT", "0123456789", "+/=-_", " \t", "漢字"])
+def test_merges_are_learned_from_words_of_bounded_length(letters):
+    text = "some words, then " + "".join(letters[n * n % 7 % len(letters)] for n in range(2000)) + " and more"
+    pieces = list(tokenizer._short_words(text))
+    assert "".join(pieces) == text
+    # The pre-tokenizer puts one blank before a word.
+    assert max(len(word) for piece in pieces for word in re.findall(r"[^\W\d_]+|\d+|\s+|(?:[^\w\s]|_)+", piece)) <= 257
+    assert list(tokenizer._short_words("usual words " * 100)) == ["usual words " * 100]
+
+
+def test_a_text_without_blanks_is_learned_from():
+    text = "".join(random.Random(0).choices("ACGT", k=40_000))
+    trained = BPETokenizer.train([text], 300)
+    assert trained.vocab_size == 300 and len(trained.encode(text)) < len(text) / 2
+    assert trained.decode(trained.encode(text)) == text
