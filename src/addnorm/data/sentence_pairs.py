@@ -19,7 +19,13 @@ _SICK_SPLITS = {"TRAIN": "train", "TRIAL": "validation", "TEST": "test"}
 
 
 def load(
-    source: str, *, first: str = "", second: str = "", label: str = "", skip_bad: bool = False
+    source: str,
+    *,
+    first: str = "",
+    second: str = "",
+    label: str = "",
+    skip_bad: bool = False,
+    drop_repeats: bool = False,
 ) -> Splits[SentencePair]:
     """The labelled pairs that `source` names, in three splits.
 
@@ -31,6 +37,7 @@ def load(
         second: the column of the second sentences, in the same way.
         label: the column of the labels, in the same way.
         skip_bad: leave records out that cannot be read.
+        drop_repeats: leave out of training what is held out too.
 
     Raises:
         UserError: the source is missing, empty, malformed (with file and line), or needs an extra.
@@ -45,18 +52,24 @@ def load(
         records[split], skipped = read(table, first=first, second=second, label=label, faults=faults)
         if skipped:
             notes.append(f"skipped {skipped} {split} pairs without gold label")
-    return user_files.assemble(source, records, lambda pair: pair.first, notes, faults)
+    return user_files.assemble(source, records, lambda pair: pair.first, notes, faults, drop_repeats)
 
 
 def load_scores(
-    source: str, *, first: str = "", second: str = "", score: str = "", skip_bad: bool = False
+    source: str,
+    *,
+    first: str = "",
+    second: str = "",
+    score: str = "",
+    skip_bad: bool = False,
+    drop_repeats: bool = False,
 ) -> Splits[ScoredPair]:
     """The scored pairs that `source` names, in three splits; the arguments are those of `load`."""
     faults = Faults(skip=skip_bad)
     found = _tables(source, [name for name in (first, second, score) if name], faults)
     columns = {"first": first, "second": second, "score": score}
     records = {split: read_scores(table, **columns, faults=faults) for split, table in found.items()}
-    return user_files.assemble(source, records, lambda pair: pair.first, faults=faults)
+    return user_files.assemble(source, records, lambda pair: pair.first, faults=faults, drop_repeats=drop_repeats)
 
 
 def read(

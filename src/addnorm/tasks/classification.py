@@ -106,7 +106,13 @@ class Classification(EncoderTask):
             UserError: the texts are missing or malformed, or a label was not in the training data.
         """
         assert reader is None or isinstance(reader, EncoderReader)
-        splits = labelled_text.load(config.data, text=str(self.text), label=str(self.label), skip_bad=config.skip_bad)
+        splits = labelled_text.load(
+            config.data,
+            text=str(self.text),
+            label=str(self.label),
+            skip_bad=config.skip_bad,
+            drop_repeats=config.drop_repeats,
+        )
         if reader is None:
             reader = EncoderReader(self, _tokenizer(splits, config.tokenizer), Labels(names=records.labels(splits)))
         return ClassificationProblem(config, reader, splits)

@@ -133,18 +133,19 @@ class Entailment(EncoderTask):
             UserError: the pairs are missing or malformed, a label was not in the training data, or there are no scores.
         """
         assert reader is None or isinstance(reader, EncoderReader)
-        splits = self._splits(config.data, config.skip_bad)
+        splits = self._splits(config)
         if reader is None:
             reader = EncoderReader(self, _tokenizer(splits, config.tokenizer), self._targets(splits))
         return EntailmentProblem(config, reader, splits)
 
-    def _splits(self, source: str, skip_bad: bool) -> Splits[Any]:
+    def _splits(self, config: RunConfig) -> Splits[Any]:
+        source, how = config.data, {"skip_bad": config.skip_bad, "drop_repeats": config.drop_repeats}
         first, second = str(self.first), str(self.second)
         if self.target == "label":
-            return sentence_pairs.load(source, first=first, second=second, label=str(self.label), skip_bad=skip_bad)
+            return sentence_pairs.load(source, first=first, second=second, label=str(self.label), **how)
         if source in sentence_pairs.NAMED:
             raise UserError(f"'{source}' has labels and no scores; leave target=label, or name data with scores.")
-        return sentence_pairs.load_scores(source, first=first, second=second, score=str(self.score), skip_bad=skip_bad)
+        return sentence_pairs.load_scores(source, first=first, second=second, score=str(self.score), **how)
 
     def _targets(self, splits: Splits[Any]) -> Targets:
         if self.target == "label":

@@ -57,6 +57,7 @@ class Corpus:
     bytes_per_token: Mapping[str, float]
     """Of the held-out splits."""
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     def held_out(self, split: Split) -> TokenStream:
         """A held-out split."""
@@ -174,8 +175,9 @@ class LanguageModelingProblem(Problem):
         ]
 
     def facts(self) -> dict[str, Any]:
-        """The vocabulary's size, and bytes a token."""
-        return {"vocab_size": self.vocab_size, "bytes_per_token": self.bytes_per_token}
+        """The vocabulary's size, bytes a token, and what is to be known of the text."""
+        about = {"vocab_size": self.vocab_size, "bytes_per_token": self.bytes_per_token}
+        return about | ({"notes": list(self.corpus.notes)} if self.corpus.notes else {})
 
     def _mean_loss(self, model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
         with evaluating(model):
@@ -221,7 +223,9 @@ class LanguageModeling(Task):
         kept = None if reader is None else reader.tokenizer
         if is_store(config.data):
             return LanguageModelingProblem(config, _stored(config, kept))
-        return LanguageModelingProblem(config, _corpus(sources.load(config.data), config.tokenizer, kept))
+        return LanguageModelingProblem(
+            config, _corpus(sources.load(config.data, drop_repeats=config.drop_repeats), config.tokenizer, kept)
+        )
 
     def reader(self, folder: Path) -> TextReader:
         """The tokenizer that a run was trained with.
@@ -247,6 +251,7 @@ def _corpus(splits: TextSplits, tokenizer_name: str, kept: Tokenizer | None = No
         counts=np.bincount(streams["training"].tokens, minlength=tokens.vocab_size),
         bytes_per_token={name: tokenizer.bytes_in(texts[name]) / len(streams[name]) for name in ("validation", "test")},
         fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
+        notes=splits.notes,
     )
 
 
@@ -260,7 +265,8 @@ def _stored(config: RunConfig, kept: Tokenizer | None) -> Corpus:
     return Corpus(
         tokenizer=store.tokenizer,
         train=WindowStream(store.splits["train"]),
-        **held_out,
+        validation=held_out["validation"],
+        test=held_out["test"],
         counts=store.unigrams(),
         bytes_per_token={name: store.bytes_per_token(name) for name in held_out},
         fingerprint=store.fingerprint,

@@ -248,7 +248,7 @@ class QuestionAnswering(Task):
         Raises:
             UserError: the questions are missing or malformed, or an answer does not stand in its context.
         """
-        splits = questions.load(config.data, skip_bad=config.skip_bad)
+        splits = questions.load(config.data, skip_bad=config.skip_bad, drop_repeats=config.drop_repeats)
         if reader is None:
             tokens = _tokenizer(splits, config.tokenizer)
             reader = self._reader(tokens, self._answering(splits.train, tokens))

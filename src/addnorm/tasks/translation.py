@@ -249,7 +249,13 @@ class Translation(Task):
             UserError: the text is missing, damaged or misaligned.
         """
         assert reader is None or isinstance(reader, Translator)
-        splits = parallel_text.load(config.data, from_=str(self.source), to=str(self.target), skip_bad=config.skip_bad)
+        splits = parallel_text.load(
+            config.data,
+            from_=str(self.source),
+            to=str(self.target),
+            skip_bad=config.skip_bad,
+            drop_repeats=config.drop_repeats,
+        )
         tokens = _tokens(splits, config.tokenizer, None if reader is None else reader.vocabulary.tokenizer)
         ratio = tokens.tokens_per_token if reader is None else reader.tokens_per_token
         own = Translator(self, tokens.vocabulary.tokenizer, ratio)
