@@ -103,3 +103,8 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def absent(path: Path) -> str:
+    """Says that a path does not exist, and where a relative one was looked for."""
+    return "does not exist" if path.is_absolute() else f"does not exist in {Path.cwd()}, where relative paths begin"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from addnorm.data import documents, sources, split_names
+from addnorm.data import documents, labelled_text, sources, split_names
 from addnorm.errors import UserError
 
 
@@ -73,3 +73,10 @@ def test_a_token_store_holds_out_of_training_what_names_do_not_say(tmp_path):
     parts = documents.parts(source)
     assert [part.split for part in parts] == [None, "test"]
     assert documents.held_out(source, parts) == ("validation",)
+
+
+@pytest.mark.parametrize("read", [sources.load, documents.parts, labelled_text.load])
+def test_a_relative_path_is_said_to_be_one(tmp_path, monkeypatch, read):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"gone.txt does not exist in {tmp_path}, where relative paths begin"):
+        read("gone.txt")

@@ -16,6 +16,7 @@ from addnorm.data.file_lines import json_lines, text_blocks
 from addnorm.data.pieces import Piece, Place
 from addnorm.data.split_names import SPLITS
 from addnorm.errors import UserError
+from addnorm.files import absent
 
 TEXT, JSON_LINES = (".txt", ".txt.gz"), (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
@@ -114,7 +115,7 @@ def _files(name: str) -> list[Path]:
         raise UserError(f"{name!r} cannot be read ({error}); use a file or a folder.") from None
     endings = ", ".join((*TEXT, *JSON_LINES))
     if not name or not exists or not is_folder:
-        what = "does not exist" if name and not exists else "is no file and no folder"
+        what = absent(path) if name and not exists else "is no file and no folder"
         raise UserError(f"'{name}' {what}; use a file, a folder of files {endings}, or hf:NAME.")
     found = sorted(file for file in path.rglob("*") if file.name.endswith((*TEXT, *JSON_LINES)) and file.is_file())
     if not found:

@@ -11,6 +11,7 @@ from pathlib import Path
 from addnorm.data import split_names
 from addnorm.data.split_names import SPLITS
 from addnorm.errors import UserError
+from addnorm.files import absent
 
 HELD_OUT = 0.05
 """Share of a user's text held out for validation, and again for test."""
@@ -231,7 +232,7 @@ def _read_bytes(path: Path) -> bytes:
             raise UserError(f"{path} is not a regular file; use a text file or a folder of *.txt.")
         return path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; use shakespeare, a text file or a folder of *.txt.") from None
+        raise UserError(f"{path} {absent(path)}; use shakespeare, a text file or a folder of *.txt.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path!s} cannot be read ({reason}); use a text file you may read.") from None

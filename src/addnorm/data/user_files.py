@@ -11,6 +11,7 @@ from addnorm.data.faults import Faults
 from addnorm.data.records import Record, Splits, hold_out
 from addnorm.data.split_names import SPLITS
 from addnorm.errors import UserError
+from addnorm.files import absent
 
 
 def find(source: str, suffixes: Sequence[str]) -> dict[str, str]:
@@ -96,7 +97,7 @@ def read_text(path: Path) -> str:
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        reason = absent(path) if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise UserError(f"{path} {reason}; use a text file in UTF-8.") from None
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
