@@ -78,5 +78,5 @@ def test_a_token_store_holds_out_of_training_what_names_do_not_say(tmp_path):
 @pytest.mark.parametrize("read", [sources.load, documents.parts, labelled_text.load])
 def test_a_relative_path_is_said_to_be_one(tmp_path, monkeypatch, read):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"gone.txt does not exist in {tmp_path}, where relative paths begin"):
+    with pytest.raises(UserError, match=f"gone.txt'? does not exist in {tmp_path}, where relative paths begin"):
         read("gone.txt")
