@@ -71,11 +71,25 @@ def test_a_stalled_run_says_what_its_gradients_do():
     )
 
 
-def test_a_run_that_was_cut_short_is_not_called_stalled():
-    found = diagnose(losses(6.0, 5.0, 4.5, 4.2, 4.0), ENTROPY)
-    assert found.kind == "trains"
-    assert found.figure.endswith("still falling: the budget is too short to tell")
-    assert diagnose(losses(6.0, 3.5, 3.38, 3.37, 3.33), ENTROPY).kind == "stalled"  # it has arrived
+@pytest.mark.parametrize("last", [(4.5, 4.2, 4.0), (3.5, 3.4, 3.33), (3.4, 3.3, 3.25)])
+def test_a_loss_that_still_falls_is_too_short_to_tell_far_above_the_entropy_and_near_it(last):
+    found = diagnose(losses(6.0, 5.0, *last), ENTROPY)
+    assert found.kind == "too short to tell" and found.figure.endswith(", and still falling")
+
+
+def test_a_run_that_was_too_short_still_says_what_its_gradients_do():
+    found = diagnose(losses(6.0, 5.0, 4.5, 4.2) + signals(FALLING, FALLING), ENTROPY)
+    assert (found.kind, found.site) == ("too short to tell", 3) and "vanishing gradients" in found.figure
+
+
+def test_a_loss_that_has_arrived_is_stalled_far_above_the_entropy_and_near_it():
+    for last in (3.31, 4.5):
+        assert diagnose(losses(6.0, last + 0.3, last + 0.01, last + 0.005, last), ENTROPY).kind == "stalled"
+
+
+def test_a_loss_that_was_measured_once_tells_nothing_unless_it_is_low():
+    assert diagnose(losses(3.3), ENTROPY).kind == diagnose(losses(9.0), ENTROPY).kind == "too short to tell"
+    assert diagnose(losses(2.9), ENTROPY).kind == "trains"
 
 
 def test_gradients_that_vanish_are_named_where_it_begins():

@@ -146,6 +146,7 @@ def _arm(scheme: str, layers: int, group: dict[str, list[dict[str, Any]]], equal
         "diagnosis": diagnosis,
         "verdict": verdict,
         "verdict_text": text,
+        "decision_at_equal_time": {"word": _word(at_time)},
         "curves": runs,
         "signals": _signals(scheme, layers),
     }
@@ -194,9 +195,15 @@ def _verdict(scheme: str, layers: int, difference: Estimate | None, diagnosis: d
         return "does not train", f"{kind} in 3 of 3 seeds, from sublayer {diagnosis['site']} on: {diagnosis['figure']}."
     assert difference is not None
     if not difference.excludes(0):
-        return "no difference seen", f"The interval of {difference.mean:+.3f} nats/token includes zero."
+        return "not decided", f"The interval of {difference.mean:+.3f} nats/token includes zero."
     word = "better" if difference.mean < 0 else "worse"
     return word, f"{abs(difference.mean):.3f} nats/token {word} than pre-norm at equal tokens."
+
+
+def _word(difference: Estimate | None) -> str:
+    if difference is None or not difference.excludes(0):
+        return "not decided"
+    return "better" if difference.mean < 0 else "worse"
 
 
 def _signals(scheme: str, layers: int) -> dict[str, Any]:

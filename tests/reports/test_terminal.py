@@ -41,7 +41,7 @@ def test_every_arm_has_its_numbers_and_verdict(width: int) -> None:
 def test_verdicts_are_words_without_colour() -> None:
     plain = printed(example_results(), 120, no_color=True, force_terminal=True, color_system=None)
     assert "\x1b[3" not in plain
-    for word in ("baseline", "better", "worse", "no difference seen", "does not train"):
+    for word in ("baseline", "better", "worse", "not decided", "does not train"):
         assert word in plain
 
 

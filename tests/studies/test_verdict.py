@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from addnorm.studies.decision import Decision
 from addnorm.studies.statistics import Estimate
 from addnorm.studies.verdict import Evidence, verdict
 from studies.run_folders import STALLED, TRAINS
@@ -14,9 +15,13 @@ EVIDENCE = Evidence(
     baseline="pre-norm",
     is_baseline=False,
     trains=True,
+    too_short=False,
     runs=3,
     loss=LOSS,
     difference=Estimate(mean=-0.05, half_width=0.02, n=3),
+    decision=Decision(word="better"),
+    decision_at_equal_time=Decision(word="worse"),
+    margin=0.01,
     difference_at_equal_time=Estimate(mean=0.04, half_width=0.01, n=3),
     equal_time_s=4.25,
     share_at_equal_time=0.5,
@@ -24,21 +29,44 @@ EVIDENCE = Evidence(
 )
 
 
-def test_a_difference_that_excludes_zero_is_better_or_worse_and_time_is_charged() -> None:
+def test_a_difference_that_was_decided_is_better_or_worse_and_time_is_charged() -> None:
     word, text = verdict(EVIDENCE)
     assert word == "better"
     assert text == (
         "Better than pre-norm by 0.050 ± 0.020 (n = 3) nats a token; "
         "after 4.2 s of training, 50% of its tokens: worse, +0.040 ± 0.010 (n = 3)."
     )
-    word, text = verdict(replace(EVIDENCE, difference=Estimate(mean=0.05, half_width=0.02, n=3)))
+    worse = replace(EVIDENCE, difference=Estimate(mean=0.05, half_width=0.02, n=3), decision=Decision(word="worse"))
+    word, text = verdict(worse)
     assert word == "worse" and text.startswith("Worse than pre-norm by 0.050")
 
 
-@pytest.mark.parametrize("half_width", [0.06, None])
-def test_no_difference_is_seen_where_the_interval_holds_zero_or_is_unknown(half_width: float | None) -> None:
-    word, text = verdict(replace(EVIDENCE, difference=Estimate(mean=-0.05, half_width=half_width, n=3)))
-    assert word == "no difference seen" and "No difference to pre-norm seen" in text
+@pytest.mark.parametrize(
+    "difference, seeds, more",
+    [
+        (Estimate(mean=-0.05, half_width=0.06, n=3), 9, "; about 9 seeds would, if it stays so"),
+        (Estimate(mean=-0.05, half_width=0.06, n=3), None, ", and no number of seeds below 1,000 would"),
+        (Estimate(mean=-0.05, half_width=None, n=2), None, ", which takes 3 seeds at least"),
+    ],
+)
+def test_what_is_not_decided_says_how_it_looks_and_what_would_decide_it(
+    difference: Estimate, seeds: int | None, more: str
+) -> None:
+    open_ = replace(EVIDENCE, difference=difference, decision=Decision(word="not decided", seeds=seeds))
+    word, text = verdict(open_)
+    assert word == "not decided" and text.startswith("Not decided: 0.050") and f"better than pre-norm{more};" in text
+
+
+def test_equal_names_its_margin() -> None:
+    small = Estimate(mean=-0.002, half_width=0.004, n=8)
+    word, text = verdict(replace(EVIDENCE, difference=small, decision=Decision(word="equal")))
+    assert word == "equal" and text.startswith("Equal to pre-norm within 0.01: -0.002 ± 0.004 (n = 8) nats a token")
+
+
+def test_too_short_to_tell_is_not_called_not_training() -> None:
+    short = {"kind": "too short to tell", "site": None, "layer": None, "figure": "validation loss 3.40", "seeds": 3}
+    word, text = verdict(replace(EVIDENCE, trains=False, too_short=True, diagnosis=short))
+    assert word == "too short to tell" and text.startswith("Too short to tell in 3 of 3 seeds: validation loss 3.40")
 
 
 def test_an_arm_that_does_not_train_says_what_where_and_how_much() -> None:
@@ -65,8 +93,17 @@ def test_one_seed_that_failed_is_not_hidden() -> None:
 
 def test_against_a_diverged_baseline_nothing_is_claimed() -> None:
     nothing = Estimate(mean=-math.inf, half_width=None, n=3)
-    word, text = verdict(replace(EVIDENCE, difference=nothing, difference_at_equal_time=nothing))
-    assert word == "no difference seen" and "gives nothing to compare with" in text and "not compared" in text
+    unknown = Decision(word="not decided")
+    word, text = verdict(
+        replace(
+            EVIDENCE,
+            difference=nothing,
+            difference_at_equal_time=nothing,
+            decision=unknown,
+            decision_at_equal_time=unknown,
+        )
+    )
+    assert word == "not decided" and "gives nothing to compare with" in text and "not compared" in text
 
 
 def test_without_a_run_there_is_no_verdict_on_the_scheme() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
-Kind = Literal["trains", "diverged", "stalled", "vanishing gradients", "exploding gradients"]
+Kind = Literal["trains", "too short to tell", "diverged", "stalled", "vanishing gradients", "exploding gradients"]
 Rows = Sequence[dict[str, Any]]
 
 
@@ -21,8 +21,9 @@ class Thresholds:
         learned: nats a token that the validation loss must lie below the unigram entropy. The loss of 16 384 held-out
             tokens has a standard error of about 0.01, and a model that has learned no more than which byte follows
             which gains about 0.9: 0.1 is far from both.
-        falling: nats a token by which a loss above the unigram entropy must have fallen in the second half of the run
-            to be on its way still: the run is then not called stalled, it was too short to tell.
+        falling: nats a token by which a loss that is not below the unigram entropy by `learned` must have fallen since
+            three quarters of the run to be on its way still: the run was then too short to tell, and is not called
+            stalled.
         risen: nats a token by which a final validation loss above its lowest one counts as diverged, if it is above the
             unigram entropy too. Overfitting stays below the unigram entropy.
         fall: factor by which the state's gradient falls on its way down from the exit, in the median of the
@@ -55,7 +56,7 @@ class Diagnosis:
     """What is wrong with a run, if anything.
 
     Args:
-        kind: one of five.
+        kind: one of six.
         site: the sublayer where it begins, 0 at the entrance; None where no place can be named.
         layer: the name of the module or parameter, as far as one is known.
         figure: the number that says so, in words.
@@ -70,6 +71,9 @@ class Diagnosis:
 def diagnose(rows: Rows, unigram_entropy: float, thresholds: Thresholds | None = None) -> Diagnosis:
     """Name what a run suffers from, worst first: diverged, stalled, exploding or vanishing gradients; else it trains.
 
+    A run whose loss is not below the unigram entropy never trains: it stalled, or it was too short to tell, if its loss
+    was still falling, or was measured only once.
+
     Args:
         rows: of metrics.jsonl.
         unigram_entropy: nats a token of a model that knows how often each token comes, and nothing else.
@@ -80,8 +84,7 @@ def diagnose(rows: Rows, unigram_entropy: float, thresholds: Thresholds | None =
     """
     limits = thresholds or Thresholds()
     gradients = _exploding(rows, limits) or _vanishing(rows, limits)
-    too_short = " and still falling: the budget is too short to tell" * _still_falling(rows, unigram_entropy, limits)
-    trains = Diagnosis(kind="trains", figure=_against(_losses(rows), unigram_entropy, limits) + too_short)
+    trains = Diagnosis(kind="trains", figure=_against(_losses(rows), unigram_entropy, limits))
     return (
         _stopped(rows)
         or _risen(rows, unigram_entropy, limits, gradients)
@@ -129,18 +132,23 @@ def _risen(rows: Rows, entropy: float, limits: Thresholds, gradients: Diagnosis 
 
 def _stalled(rows: Rows, entropy: float, limits: Thresholds, gradients: Diagnosis | None) -> Diagnosis | None:
     losses = _losses(rows)
-    if not losses or losses[-1] < entropy - limits.learned or _still_falling(rows, entropy, limits):
+    if not losses or losses[-1] < entropy - limits.learned:
         return None
-    return _beside(Diagnosis(kind="stalled", figure=_against(losses, entropy, limits)), gradients)
+    figure, fall = _against(losses, entropy, limits), _last_fall(rows)
+    if fall is None:
+        return _beside(Diagnosis(kind="too short to tell", figure=f"{figure}, measured once"), gradients)
+    if fall > limits.falling:
+        return _beside(Diagnosis(kind="too short to tell", figure=f"{figure}, and still falling"), gradients)
+    return _beside(Diagnosis(kind="stalled", figure=figure), gradients)
 
 
-def _still_falling(rows: Rows, entropy: float, limits: Thresholds) -> bool:
-    """Whether the loss is on its way down to the unigram entropy."""
+def _last_fall(rows: Rows) -> float | None:
+    """By how much the loss fell since three quarters of the run, or since the first measurement if none is earlier."""
     measured = _of(rows, "validation")
-    if len(measured) < 2 or not float(measured[-1]["loss"]) > entropy + limits.learned:
-        return False
-    earlier = [row for row in measured if row["step"] <= 0.5 * measured[-1]["step"]]
-    return float(earlier[-1]["loss"]) - float(measured[-1]["loss"]) > limits.falling
+    if len(measured) < 2:
+        return None
+    earlier = [row for row in measured[:-1] if row["step"] <= 0.75 * measured[-1]["step"]]
+    return float((earlier or measured[:1])[-1]["loss"]) - float(measured[-1]["loss"])
 
 
 def _beside(found: Diagnosis, gradients: Diagnosis | None) -> Diagnosis:

@@ -12,8 +12,8 @@ from addnorm.studies.spec import CompareConfig
 def reproduce(results: dict[str, Any]) -> str:
     """`addnorm compare` with the flags that differ from its defaults.
 
-    >>> reproduce({"spec": {"seeds": 5, "learning_rates": [0.001, 0.002], "baseline": "pre-norm"}})
-    'addnorm compare --learning-rates 0.001 0.002 --seeds 5'
+    >>> reproduce({"spec": {"seeds": 8, "learning_rates": [0.001, 0.002], "baseline": "pre-norm"}})
+    'addnorm compare --learning-rates 0.001 0.002 --seeds 8'
     """
     spec = results.get("spec") or {}
     flags = [

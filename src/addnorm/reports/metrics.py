@@ -51,10 +51,14 @@ def metrics_html(results: dict[str, Any]) -> str:
         + "</tr>"
         for arm in results["arms"]
     )
+    caption = (
+        "Mean over n seeds ± half of the 95 % interval of Student's t, cut where it leaves the metric's range; then "
+        "what is said of the difference to the baseline."
+    )
     return (
         f'<section id="metrics" aria-labelledby="metrics-heading"><h2 id="metrics-heading">{escape(heading(results))}'
         f'</h2><div class="scroll" role="region" aria-labelledby="metrics-heading" tabindex="0"><table '
-        f'class="comparison"><caption>Mean over n seeds ± half of the 95 % interval of Student\'s t.</caption>'
+        f'class="comparison"><caption>{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></section>"
     )
 
@@ -65,7 +69,27 @@ def _figures(arm: dict[str, Any], names: list[str]) -> list[str]:
 
 
 def _figure(score: dict[str, Any]) -> str:
-    """Mean and interval, with as many decimals as a spread of one hundredth of the figure needs."""
-    places = numbers.decimals_for([(numbers.finite(score["mean"]) or 0) / 100], least=1, most=4)
-    spread = numbers.interval(score.get("half_width"), places)
-    return f"{numbers.fixed(score['mean'], places)} {spread}".strip()
+    """Mean, interval and what is said of the difference, with decimals for a spread of a hundredth of the figure.
+
+    An interval that leaves the metric's range is cut, and written by its ends.
+
+    >>> _figure({"mean": 98.0, "half_width": 5.0, "range": [0.0, 100.0]})
+    '98.0 [93.0, 100.0]'
+    """
+    mean, half = numbers.finite(score["mean"]), numbers.finite(score.get("half_width"))
+    places = numbers.decimals_for([(mean or 0) / 100], least=1, most=4)
+    text = f"{numbers.fixed(score['mean'], places)} {_spread(mean, half, score.get('range') or [None, None], places)}"
+    word = (score.get("decision") or {}).get("word")
+    return f"{text.strip()}, {word}" if word else text.strip()
+
+
+def _spread(mean: float | None, half: float | None, ends: list[float | None], places: int) -> str:
+    low, high = (numbers.finite(end) for end in ends)
+    if mean is None or half is None:
+        return ""
+    inside = (low is None or mean - half >= low) and (high is None or mean + half <= high)
+    if inside:
+        return numbers.interval(half, places)
+    least = mean - half if low is None else max(mean - half, low)
+    most = mean + half if high is None else min(mean + half, high)
+    return f"[{numbers.fixed(least, places)}, {numbers.fixed(most, places)}]"

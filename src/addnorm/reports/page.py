@@ -15,7 +15,7 @@ from addnorm.reports.command import reproduce
 from addnorm.reports.metrics import metrics_html
 from addnorm.reports.series import all_series
 from addnorm.reports.table import Row, depths, rows
-from addnorm.reports.wording import markup_in_words_of
+from addnorm.reports.wording import headline, markup_in_words_of
 
 # The page stays below half a megabyte; what is left for the scripts' data follows from the rest.
 MOST_BYTES = 480_000
@@ -103,7 +103,9 @@ def _answers(results: dict[str, Any]) -> str:
         f"<article><h3>{escape(item['question'])}</h3><p>{escape(item['answer'])}</p></article>"
         for item in results.get("answers") or ()
     )
-    return (
+    first = headline(results)
+    alert = f'<p class="alert" role="note">{escape(first)}</p>' if first else ""
+    return alert + (
         f'<div class="answers">{articles}</div>'
         if articles
         else "<p>This comparison asks no question; see the table.</p>"

@@ -13,7 +13,10 @@ from addnorm.reports.table import COLUMNS, Cell, Column, Row, depths, learning_r
 _VERDICTS = {
     "better": ("better", "M6,1L11.5,11H.5Z"),
     "worse": ("worse", "M6,11L11.5,1H.5Z"),
+    "equal": ("same", "M0,2.5H12V5H0ZM0,7H12V9.5H0Z"),
+    "not decided": ("open", "M6,0A6,6 0 1,0 6,12A6,6 0 1,0 6,0ZM6,2.4A3.6,3.6 0 1,1 6,9.6A3.6,3.6 0 1,1 6,2.4Z"),
     "no difference seen": ("same", "M0,2.5H12V5H0ZM0,7H12V9.5H0Z"),
+    "too short to tell": ("open", "M1,1H11L7,6L11,11H1L5,6Z"),
     "baseline": ("baseline", "M2,2H10V10H2Z"),
     "does not train": ("fails", "M1,3L3,1L6,4L9,1L11,3L8,6L11,9L9,11L6,8L3,11L1,9L4,6Z"),
     "no run ended": ("fails", "M5,1H7V8H5ZM5,9.5H7V11.5H5Z"),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from addnorm.reports import numbers
-from addnorm.studies.statistics import Estimate
-from addnorm.studies.verdict import BETTER, NO_DIFFERENCE, WORSE, compared
+from addnorm.studies.decision import BETTER, WORSE
+from addnorm.studies.verdict import DECIDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +156,9 @@ def _in_time(arm: dict[str, Any]) -> str:
     """The verdict at equal time, where a scheme's slowness or speed changes it."""
     stored = arm.get("difference_at_equal_time")
     mean = numbers.finite(stored["mean"]) if stored else None
-    if stored is None or mean is None or arm["verdict"] not in (BETTER, WORSE, NO_DIFFERENCE):
+    word = (arm.get("decision_at_equal_time") or {}).get("word", "")
+    if mean is None or arm["verdict"] not in DECIDED:
         return ""
-    word = compared(Estimate(mean=mean, half_width=numbers.finite(stored["half_width"]), n=stored["n"]))
     return "" if word == arm["verdict"] else word
 
 

@@ -21,7 +21,14 @@ from addnorm.reports.table import Cell, Row, depths, learning_rates, rows
 Layout = Literal["wide", "narrow"]
 
 # Words carry the verdict; the style only repeats it.
-_STYLES = {"better": "green", "worse": "yellow", "does not train": "red", "no run ended": "red", "baseline": "bold"}
+_STYLES = {
+    "better": "green",
+    "worse": "yellow",
+    "does not train": "red",
+    "no run ended": "red",
+    "baseline": "bold",
+    "equal": "cyan",
+}
 
 # Heading; heading and width in a narrow table: 16 + 1 + 42 + 13 with 8 gaps are 80 columns.
 _HEADINGS = {
@@ -48,6 +55,8 @@ class Comparison:
     results: dict[str, Any]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if (first := wording.headline(self.results)) is not None:
+            yield Text(f"{first}\n", style="bold")
         wide = comparison_table(self.results)
         fits = Measurement.get(console, options.update(width=10_000), wide).maximum <= options.max_width
         yield wide if fits else comparison_table(self.results, layout="narrow")
@@ -129,7 +138,7 @@ def _legend(results: dict[str, Any]) -> Iterator[Text]:
     yield Text(
         f"\nLosses: {wording.loss_name(results)} on held-out text, mean over n seeds ± 95 % t-interval. "
         f"Difference: to {results['baseline']} at the same depth, paired by seed; negative is better. "
-        "Not corrected for multiple comparisons. "
+        "Better, worse and equal are corrected for the number of differences (Holm). "
         f"At equal time: after as many seconds of training for every scheme{f' ({spans})' if spans else ''}. "
         "tokens/s and memory (kept for the backward pass): ratios to the baseline.",
         style="dim",
@@ -137,9 +146,9 @@ def _legend(results: dict[str, Any]) -> Iterator[Text]:
 
 
 def _reasons(results: dict[str, Any]) -> Iterator[Text | Padding]:
-    failing = [row for row in rows(results) if row.verdict == "does not train"]
+    failing = [row for row in rows(results) if row.verdict in ("does not train", "too short to tell")]
     if failing:
-        yield Text("\nWhy some do not train", style="bold")
+        yield Text("\nWhy some do not train, as far as was seen", style="bold")
     for row in failing:
         yield Padding(Text(f"{row.label}, {numbers.layers(row.layers)}: {row.verdict_text}"), (0, 0, 0, 2))
 

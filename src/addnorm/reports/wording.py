@@ -50,3 +50,8 @@ def in_words_of(results: dict[str, Any], text: str) -> str:
         if chance_name(results) == _CHANCE
         else text.replace(what, "knows no input").replace(_CHANCE, chance_name(results))
     )
+
+
+def headline(results: dict[str, Any]) -> str | None:
+    """What to know before all else: that not even the baseline trained, and what to try."""
+    return next((note for note in results.get("notes") or () if note.startswith("Not even the baseline")), None)

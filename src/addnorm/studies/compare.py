@@ -6,7 +6,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from addnorm.interop.start import start_from
 from addnorm.studies.aggregate import groups, rows
 from addnorm.studies.answers import answers
 from addnorm.studies.crew import WORKER, Job
+from addnorm.studies.decision import NOT_DECIDED
 from addnorm.studies.eta import Work
 from addnorm.studies.measured import Measured, measured
 from addnorm.studies.notes import notes
@@ -68,17 +69,42 @@ def _compared(
     progress: Callable[[StudyProgress], None] | None,
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """Train what has not ended, and conclude."""
-    jobs = [_job(run, store) for run in runs(spec) if not store.has_ended(run)]
-    try:
-        failures = train_all(jobs, spec.workers or cores(), progress, command)
-    except Signalled as stop:
-        raise Interrupted(store.folder, stop.signal_number) from None
-    finally:
-        append_json_line(store.folder / TIMES, {"wall_s": time.monotonic() - began, "runs": len(jobs)})
-    results = finite(conclude(spec, store, failures))
-    store.write_results(results)
+    """Train what has not ended, and conclude; where that is asked for, with more seeds until all is decided."""
+    rounds, results = seeds_of_rounds(spec), {}
+    for seeds in rounds:
+        # The error is shared out over the looks: who looks often finds something.
+        now = replace(spec, seeds=seeds, error=spec.error / len(rounds))
+        jobs = [_job(run, store) for run in runs(now) if not store.has_ended(run)]
+        try:
+            failures = train_all(jobs, spec.workers or cores(), progress, command)
+        except Signalled as stop:
+            raise Interrupted(store.folder, stop.signal_number) from None
+        finally:
+            append_json_line(store.folder / TIMES, {"wall_s": time.monotonic() - began, "runs": len(jobs)})
+            began = time.monotonic()
+        results = finite(conclude(now, store, failures))
+        results |= {"spec": finite(asdict(spec)), "looks": {"planned": rounds, "seeds": seeds, "error": now.error}}
+        store.write_results(results)
+        if failures or is_decided(results):
+            break
     return results
+
+
+def seeds_of_rounds(spec: CompareConfig) -> list[int]:
+    """After how many seeds a comparison is looked at: once, or, until it is decided, each time half as many more.
+
+    >>> seeds_of_rounds(CompareConfig(seeds=5, until_decided=True, max_seeds=20))
+    [5, 8, 12, 18, 20]
+    """
+    found = [spec.seeds]
+    while spec.until_decided and found[-1] < spec.max_seeds:
+        found.append(min(spec.max_seeds, found[-1] + -(-found[-1] // 2)))
+    return found
+
+
+def is_decided(results: Mapping[str, Any]) -> bool:
+    """Whether no arm is left of which more seeds might say more."""
+    return all(arm["verdict"] != NOT_DECIDED for arm in results["arms"])
 
 
 def check(spec: CompareConfig) -> Problem:

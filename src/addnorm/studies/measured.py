@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from addnorm.studies.spec import Arm
@@ -12,6 +12,7 @@ from addnorm.studies.store import RunRecord
 
 # Diagnoses of a run that learned nothing.
 FAILURES = ("diverged", "stalled")
+TOO_SHORT = "too short to tell"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,11 @@ class Measured:
         """Tokens a second, by seed."""
         return {record.seed: float(record.result["tokens_per_s"]) for record in self.records}
 
+    def of_seeds(self, seeds: Container[int]) -> Measured:
+        """The same arm with the runs of some seeds alone."""
+        records = tuple(record for record in self.records if record.seed in seeds)
+        return replace(self, records=records, curves=tuple(curve for curve in self.curves if curve.seed in seeds))
+
     def unsound(self) -> list[RunRecord]:
         """The runs whose diagnosis is anything but that they train."""
         return [record for record in self.records if record.result["diagnosis"]["kind"] != "trains"]
@@ -95,7 +101,16 @@ class Measured:
         """Whether most runs learn and none diverged."""
         if not self.records or any(curve.broken for curve in self.curves):
             return False
-        return 2 * len(self.failing()) < len(self.records)
+        return 2 * (len(self.failing()) + len(self._undecided())) < len(self.records)
+
+    def is_too_short(self) -> bool:
+        """Whether it does not train as far as it was seen, and most runs that do not were still on their way."""
+        if not self.records or self.trains() or any(curve.broken for curve in self.curves):
+            return False
+        return len(self._undecided()) >= len(self.failing())
+
+    def _undecided(self) -> list[RunRecord]:
+        return [record for record in self.unsound() if record.result["diagnosis"]["kind"] == TOO_SHORT]
 
 
 def measured(arm: Arm, records: Iterable[RunRecord]) -> Measured:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from addnorm.config import INIT_RULES
 from addnorm.studies.aggregate import Group
+from addnorm.studies.measured import Measured
 from addnorm.studies.spec import CompareConfig
+from addnorm.studies.statistics import FEWEST
 
 
 def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
@@ -15,8 +17,10 @@ def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
     found = [
         f"Intervals are 95 % Student t over {spec.seeds} seeds; differences are paired by seed: in all arms of a seed "
         "the sublayers start from the same weights and see the same batches.",
-        f"Each interval is for one comparison and none is corrected for there being {comparisons}: of as many schemes "
-        "that differ in nothing, about one in twenty would be called better or worse.",
+        f"Each interval is for one comparison. What is called better, worse or equal is corrected for there being "
+        f"{2 * comparisons} ({comparisons} at equal tokens, as many at equal time; Holm 1979): of comparisons whose "
+        f"schemes differ in nothing, at most {spec.error:.0%} say so of any. Equal: inside ±{spec.margin:g} by two "
+        "one-sided tests. Not decided: neither, and how many seeds would decide it stands beside.",
         "Equal time reads every run's validation curve at the time the fastest run of its depth and seed needed for "
         "all its tokens; a slower run is then in the middle of its learning-rate schedule, which costs it more than "
         "its slowness alone. A budget in seconds (--seconds) gives each scheme a whole schedule instead.",
@@ -28,11 +32,37 @@ def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
             f"All runs start from {spec.init}: a scheme that it was not trained under gets its sublayers alone, "
             "under new connections (norms, gates), which counts against that scheme."
         )
-    if spec.seeds == 1:
-        found[0] = "One seed: there are no intervals, and no difference can be called seen."
+    if spec.seeds < FEWEST:
+        found[0] = f"Fewer than {FEWEST} seeds: there are no intervals, and nothing is decided."
     if spec.pick == "best" and len(spec.learning_rates) > 1:
         found[3] = (
-            f"Each scheme is shown at the best of {len(spec.learning_rates)} learning rates, chosen by the same losses "
-            "that are reported, which flatters all schemes a little."
+            f"Each scheme is shown at the best of {len(spec.learning_rates)} learning rates, chosen by the first "
+            f"{spec.tuning_seeds} of {spec.seeds} seeds and judged by the others."
         )
-    return found
+    first = _not_even_the_baseline(spec, groups)
+    return [first, *found] if first else found
+
+
+def _not_even_the_baseline(spec: CompareConfig, groups: Sequence[Group]) -> str:
+    """What to try where the yardstick itself has learned nothing; empty where it has."""
+    bases = [group.baseline_of(group.members[0], spec) for group in groups if group.members]
+    bad = [item for item in bases if item.records and not item.trains()]
+    if not bad:
+        return ""
+    depths = " and ".join(f"{item.arm.layers}" for item in bad)
+    short = all(item.is_too_short() for item in bad)
+    found = "was still too short to tell" if short else "did not train"
+    return (
+        f"Not even the baseline: {spec.baseline} {found} at {depths} layers, so nothing is known of the others there. "
+        f"Try {_more(spec, bad[0])}{'' if short else ', a lower learning rate (--learning-rates), a longer --warm-up'}."
+    )
+
+
+def _more(spec: CompareConfig, item: Measured) -> str:
+    """Four times the budget, as a flag."""
+    place = spec.layers.index(item.arm.layers)
+    for name in ("seconds", "steps"):
+        values = getattr(spec, name)
+        if values is not None:
+            return f"--{name} {4 * values[place if len(values) > 1 else 0]:g}"
+    return f"--tokens {4 * spec.tokens[place if len(spec.tokens) > 1 else 0]}"

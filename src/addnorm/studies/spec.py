@@ -50,8 +50,21 @@ class CompareConfig:
     """Peak learning rates of AdamW."""
     pick: Literal["each", "best"] = "each"
     """With several learning rates: each is an arm of its own, or a scheme is shown at its best for the depth."""
-    seeds: int = 3
-    """Paired seeds; intervals need 2 or more."""
+    seeds: int = 5
+    """Paired seeds; intervals and decisions need 3 or more."""
+    tuning_seeds: int = 1
+    """With several learning rates: the first so many seeds choose a scheme's best rate, the others judge it."""
+    margin: float = 0.01
+    """Differences of loss below it do not matter: schemes whose interval lies inside it are called equal."""
+    score_margin: float = 0.5
+    """The same for a task's own metric, in its points."""
+    error: float = 0.05
+    """How often the differences of a comparison, taken together, may hold one that is only chance."""
+    until_decided: bool = False
+    """Add seeds in rounds (half as many more each time) until every scheme is better, worse or equal, or until
+    max_seeds. The error is shared out over the rounds."""
+    max_seeds: int = 20
+    """The most seeds that until_decided adds up to."""
     seed: int = 0
     """The first seed."""
     workers: int | None = None

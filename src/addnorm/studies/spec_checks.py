@@ -63,16 +63,28 @@ def check_numbers(spec: CompareConfig) -> None:
     for name, low in (("layers", 1), ("tokens", 1), ("steps", 1), ("seconds", 0.1), ("learning_rates", 0)):
         for value in getattr(spec, name) or ():
             check_at_least(name, value, low)
-    check_at_least("seeds", spec.seeds, 1)
-    if spec.seeds > MOST_SEEDS:
-        raise UserError(f"seeds={spec.seeds} is not allowed; use {MOST_SEEDS} or fewer.")
+    for name in ("seeds", "max_seeds", "tuning_seeds"):
+        check_at_least(name, getattr(spec, name), 1)
+        if getattr(spec, name) > MOST_SEEDS:
+            raise UserError(f"{name}={getattr(spec, name)} is not allowed; use {MOST_SEEDS} or fewer.")
+    for name in ("margin", "score_margin"):
+        check_at_least(name, getattr(spec, name), 0)
+    if not 0 < spec.error < 1:
+        raise UserError(f"error={spec.error} is not allowed; use a number between 0 and 1, such as 0.05.")
+    if spec.until_decided and spec.max_seeds < spec.seeds:
+        raise UserError(f"max_seeds={spec.max_seeds} is below seeds={spec.seeds}; give as many or more.")
+    if spec.pick == "best" and len(spec.learning_rates) > 1 and spec.seeds <= spec.tuning_seeds:
+        raise UserError(
+            f"seeds={spec.seeds} leaves none to judge by: the first {spec.tuning_seeds} choose the learning rate "
+            "(tuning_seeds); give more seeds."
+        )
     for rate in filter(math.isinf, spec.learning_rates):
         raise UserError(f"learning_rates={rate} is not allowed; use a finite number.")
     for name, value in (
         *(("layers", n) for n in spec.layers),
         *(("tokens", n) for n in spec.tokens),
         *(("steps", n) for n in spec.steps or ()),
-        ("seeds", spec.seeds),
+        *((name, getattr(spec, name)) for name in ("seeds", "max_seeds", "tuning_seeds")),
     ):
         if not isinstance(value, int):
             raise UserError(f"{name}={value} is not allowed; use a whole number.")

@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from addnorm.studies.statistics import Estimate
+from addnorm.studies.decision import BETTER, EQUAL, NOT_DECIDED, WORSE, Decision
+from addnorm.studies.statistics import FEWEST, Estimate
 
 BASELINE = "baseline"
-BETTER = "better"
-WORSE = "worse"
-NO_DIFFERENCE = "no difference seen"
 DOES_NOT_TRAIN = "does not train"
+TOO_SHORT = "too short to tell"
 NO_RUN = "no run ended"
+DECIDED = (BETTER, WORSE, EQUAL, NOT_DECIDED)
+"""The words for a difference; the others are for arms that are not compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,18 @@ class Evidence:
     is_baseline: bool
     trains: bool
     """Whether most runs train and none diverged."""
+    too_short: bool
+    """Whether the runs were too short to tell if it trains."""
     runs: int
     """How many ended."""
     loss: Estimate
     difference: Estimate | None
     """Paired by seed: this arm less the baseline; negative is better."""
+    decision: Decision
+    """What is said of the difference, among all of the comparison."""
+    decision_at_equal_time: Decision
+    margin: float
+    """Differences below it do not matter."""
     difference_at_equal_time: Estimate | None
     equal_time_s: float
     share_at_equal_time: float
@@ -40,25 +48,37 @@ class Evidence:
 def verdict(evidence: Evidence) -> tuple[str, str]:
     """The word and the sentence.
 
-    A difference counts where the 95 % interval of the paired differences leaves out zero; with one seed there is no
-    interval, and no difference is ever seen.
+    A difference counts where Student's t over the paired differences, corrected for all differences of the comparison,
+    says so; with fewer than three seeds nothing is decided.
     """
     if not evidence.runs:
         return NO_RUN, "No run ended: nothing is known of it."
     if not evidence.trains:
-        return DOES_NOT_TRAIN, _failure(evidence)
+        return (TOO_SHORT if evidence.too_short else DOES_NOT_TRAIN), _failure(evidence)
     if evidence.is_baseline:
         return BASELINE, f"The baseline: {with_interval(evidence.loss)} nats a token{_strays(evidence)}."
-    word = compared(evidence.difference)
+    word = evidence.decision.word
     text = f"{_sentence(word, evidence)}; {_charged(evidence)}{_strays(evidence)}."
     return word, text[0].upper() + text[1:]
 
 
-def compared(difference: Estimate | None) -> str:
-    """The word for a paired difference of losses."""
-    if difference is None or not difference.excludes(0.0):
-        return NO_DIFFERENCE
-    return BETTER if difference.mean < 0 else WORSE
+def beside(difference: Estimate, other: str) -> str:
+    """A difference of losses in words, decided or not.
+
+    >>> beside(Estimate(mean=0.246, half_width=0.327, n=3), "pre-norm")
+    '0.246 ± 0.327 (n = 3) nats a token worse than pre-norm'
+    """
+    size = with_interval(replace(difference, mean=abs(difference.mean)))
+    return f"{size} nats a token {'better' if difference.mean < 0 else 'worse'} than {other}"
+
+
+def _seeds(decision: Decision, difference: Estimate) -> str:
+    """How many seeds would decide."""
+    if difference.n < FEWEST:
+        return f", which takes {FEWEST} seeds at least"
+    if decision.seeds is None:
+        return ", and no number of seeds below 1,000 would"
+    return f"; about {decision.seeds} seeds would, if it stays so"
 
 
 def with_interval(value: Estimate, *, signed: bool = False) -> str:
@@ -79,8 +99,13 @@ def _sentence(word: str, evidence: Evidence) -> str:
     if evidence.difference is None or not math.isfinite(evidence.difference.mean):
         return f"{with_interval(evidence.loss)} nats a token; {evidence.baseline} gives nothing to compare with"
     difference = evidence.difference
-    if word == NO_DIFFERENCE:
-        return f"no difference to {evidence.baseline} seen: {with_interval(difference, signed=True)} nats a token"
+    if word == NOT_DECIDED:
+        return f"not decided: {beside(difference, evidence.baseline)}{_seeds(evidence.decision, difference)}"
+    if word == EQUAL:
+        return (
+            f"equal to {evidence.baseline} within {evidence.margin:g}: {with_interval(difference, signed=True)} "
+            "nats a token"
+        )
     size = replace(difference, mean=abs(difference.mean))
     return f"{word} than {evidence.baseline} by {with_interval(size)} nats a token"
 
@@ -94,7 +119,7 @@ def _charged(evidence: Evidence) -> str:
     place = f"after {evidence.equal_time_s:.1f} s of training" + (
         f", {share:.0%} of its tokens" if share < 0.995 else ""
     )
-    return f"{place}: {compared(difference)}, {with_interval(difference, signed=True)}"
+    return f"{place}: {evidence.decision_at_equal_time.word}, {with_interval(difference, signed=True)}"
 
 
 def _failure(evidence: Evidence) -> str:

@@ -39,7 +39,8 @@ def beside_trivial(own: Mapping[str, float], trivial: Mapping[str, Mapping[str, 
         ranked = sorted(((measured[name], answer) for answer, measured in trivial.items()), reverse=True)
         best, answer = ranked[0] if ranked else (None, "")
         notes = [note, *(f"{other}: {figure:.1f}" for figure, other in ranked[1:])]
-        scores.append(Score(name=name, value=value, baseline=best, baseline_name=answer, note="; ".join(notes)))
+        beside = {"baseline": best, "baseline_name": answer, "note": "; ".join(notes)}
+        scores.append(Score(name=name, value=value, highest=100.0, **beside))
     return scores
 
 
@@ -60,7 +61,10 @@ def best_threshold(
     silent = np.array([float(not question.answers) for question, _ in pairs])
     # totals[k]: the k questions with the lowest margins are answered, the others are not.
     totals = np.concatenate([[0], answered.cumsum()]) + np.concatenate([silent[::-1].cumsum()[::-1], [0]])
-    best, sorted_margins = int(totals.argmax()), np.sort(margins)
+    # Questions of one margin are answered together or not at all: no threshold parts them.
+    sorted_margins = np.sort(margins)
+    parts = np.concatenate([[True], np.diff(sorted_margins) > 0, [True]])
+    best = int(np.where(parts, totals, -np.inf).argmax())
     if best in (0, len(order)):
         return float(sorted_margins[0] - 1 if best == 0 else sorted_margins[-1] + 1)
     return float(sorted_margins[best - 1 : best + 1].mean())

@@ -145,7 +145,8 @@ def _score(name: str, value: float, measured: Mapping[str, Mapping[str, float]])
     ranked = sorted(((figures[name], trivial) for trivial, figures in measured.items()), reverse=True)
     note = "; ".join(f"{trivial}: {figure:.1f}" for figure, trivial in ranked[1:])
     best, trivial = ranked[0] if ranked else (None, "")
-    return Score(name=name, value=value, baseline=best, baseline_name=trivial, note=note)
+    low = -100.0 if name in ("Spearman", "Pearson") else 0.0
+    return Score(name=name, value=value, baseline=best, baseline_name=trivial, note=note, lowest=low, highest=100.0)
 
 
 def _inputs(reader: EncoderReader, records: tuple[Any, ...], limit: int) -> Inputs:

@@ -36,6 +36,7 @@ def class_scores(
             baseline=None if trivial is None else metric(trivial, labels),
             baseline_name="" if trivial is None else TRIVIAL,
             note=text,
+            highest=100.0,
         )
         for name, metric, text in (("accuracy", accuracy, note), ("macro-F1", macro_f1, "percent"))
     ]

@@ -34,6 +34,7 @@ class Score:
         baseline: what the trivial answer gets on the same items; None where there is none.
         baseline_name: the trivial answer, in words.
         note: what belongs to the figure, such as sacrebleu's signature.
+        lowest, highest: the ends of the metric's range, beyond which no interval is drawn; None for no end.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Score:
     baseline: float | None = None
     baseline_name: str = ""
     note: str = ""
+    lowest: float | None = 0.0
+    highest: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

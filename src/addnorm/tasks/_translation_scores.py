@@ -81,7 +81,7 @@ def scores(
         others = [f"{name} {value:.1f}" for value, name in ranked[1:]]
         best, name = ranked[0] if ranked else (None, "")
         note = "; ".join([own.signature, *others])
-        found.append(Score(name=own.name, value=own.value, baseline=best, baseline_name=name, note=note))
+        found.append(Score(name=own.name, value=own.value, baseline=best, baseline_name=name, note=note, highest=100.0))
     return found
 
 

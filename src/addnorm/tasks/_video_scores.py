@@ -91,6 +91,8 @@ def score_rows(model: Nearness, trivial: Nearness | None, suffix: str, trivial_n
             baseline=None if trivial is None else getattr(trivial, field),
             baseline_name="" if trivial is None else trivial_name,
             note=note if field == "mse" else "",
+            lowest={"mse": 0.0, "psnr": None, "ssim": -1.0}[field],
+            highest=1.0 if field == "ssim" else None,
         )
         for name, field, better in rows
     ]

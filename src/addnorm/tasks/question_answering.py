@@ -226,7 +226,7 @@ class QuestionAnswering(Task):
         "layers": (2, 6),
         "steps": (100,),
         "warm_up": 0.3,
-        "seeds": 2,
+        "seeds": 3,
         "evaluation_tokens": 16_384,
         "score_items": 200,
     }

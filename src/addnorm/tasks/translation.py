@@ -232,7 +232,7 @@ class Translation(Task):
         "context": 128,
         "batch_size": 4,
         "steps": 200,
-        "seeds": 2,
+        "seeds": 3,
     }
 
     def __post_init__(self) -> None:

@@ -236,7 +236,7 @@ class VideoPrediction(Task):
         "data": SMALL,
         "schemes": ("pre-norm", "post-norm", "mhc"),
         "layers": (1, 4),
-        "seeds": 2,
+        "seeds": 3,
         "batch_size": 4,
         "steps": (60,),
         "learning_rates": (3e-3,),
