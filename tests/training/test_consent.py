@@ -82,7 +82,7 @@ def test_the_file_that_runs_is_the_callers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../other.safetensors", "/tmp/other.safetensors", "model.bin", 3])
 def test_an_index_of_weights_names_files_beside_it_only(name: object, tmp_path: Path) -> None:
-    from addnorm.interop.hugging_face import weight_files
+    from addnorm.interop.weight_files import weight_files
 
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(UserError, match="damaged"):

@@ -28,8 +28,8 @@ class Found:
     shape: dict[str, Any]
 
 
-def read_shape(folder: Path) -> Found:
-    """Scheme and shape of a checkpoint directory; reads no weights.
+def read_config(folder: Path) -> Found:
+    """Scheme and shape as a checkpoint directory's config.json says them; reads no weights.
 
     Raises:
         UserError: the folder holds no checkpoint, or its body is not one of ours.
@@ -45,6 +45,7 @@ def read_shape(folder: Path) -> Found:
         if translated and value not in translated:
             raise _unsupported(folder, family, setting.theirs, value, tuple(translated))
         values[setting.ours] = translated[value] if translated else value
+    _check_head_width(folder, family, config, values)
     eps = values.pop("eps")
     equivalent = tuple(_canonical(text, eps) for text in family.schemes)
     shape = {**values, **family.ours, "init": "normal"}
@@ -83,7 +84,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _flattened(config: dict[str, Any]) -> dict[str, Any]:
     """The config with the choices about rotary positions beside the others, wherever a release kept them."""
-    rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rotary = config.get("rope_scaling") or config.get("rope_parameters") or {}  # transformers' order, where both are
     kind = rotary.get("rope_type", rotary.get("type", "default"))
     base = rotary.get("rope_theta", config.get("rope_theta"))
     return config | {"rope_type": kind} | ({} if base is None else {"rope_theta": base})
@@ -92,19 +93,25 @@ def _flattened(config: dict[str, Any]) -> dict[str, Any]:
 def _check_fixed(folder: Path, family: Family, config: Mapping[str, Any]) -> None:
     """Refuse choices that our body does not have."""
     for name, allowed in family.theirs.items():
-        if name in config and config[name] not in allowed:
-            raise _unsupported(folder, family, name, config[name], allowed)
-    if (
-        config.get("head_dim") is not None
-        and config["head_dim"] * config["num_attention_heads"] != config["hidden_size"]
-    ):
-        fitting = config["hidden_size"] / config["num_attention_heads"]
-        raise _unsupported(folder, family, "head_dim", config["head_dim"], (fitting,))
+        value = config.get(name, family.missing.get(name, allowed[0]))
+        if value not in allowed:
+            raise _unsupported(folder, family, name, value, allowed, default=name not in config)
 
 
-def _unsupported(folder: Path, family: Family, name: str, came: Any, allowed: tuple[Any, ...]) -> UserError:
-    listed = " or ".join(repr(value) for value in allowed)
-    return UserError(f"{folder / CONFIG}: {name}={came!r} of a {family.model_type} is not supported, only {listed}.")
+def _check_head_width(folder: Path, family: Family, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Refuse heads that are not as wide together as the model."""
+    width, heads = values["d_model"], values["num_heads"]
+    if config.get("head_dim") is not None and config["head_dim"] * heads != width:
+        raise _unsupported(folder, family, "head_dim", config["head_dim"], (width / heads,))
+
+
+def _unsupported(
+    folder: Path, family: Family, name: str, came: Any, allowed: tuple[Any, ...], *, default: bool = False
+) -> UserError:
+    listed, why = " or ".join(repr(value) for value in allowed), ", which a missing field means," if default else ""
+    return UserError(
+        f"{folder / CONFIG}: {name}={came!r}{why} of a {family.model_type} is not supported, only {listed}."
+    )
 
 
 def _canonical(text: str, eps: float) -> str:

@@ -57,7 +57,8 @@ class Family:
         schemes: specifications that compute the same, `{eps}` in them; the first is the checkpoint's.
         settings: what the two configs translate.
         ours: fields of ours that the family has no choice about.
-        theirs: what their config must say where it says anything; the first is written.
+        theirs: what their config must say; the first is written.
+        missing: what a missing field of those means, where that is not the first.
         rows: tensors outside the layers, then those of a layer.
         unused: beginnings of tensor names that our body has no place for, after the prefix is taken off.
     """
@@ -70,6 +71,7 @@ class Family:
     settings: tuple[Setting, ...]
     ours: Mapping[str, Any]
     theirs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    missing: Mapping[str, Any] = field(default_factory=dict)
     rows: tuple[Row, ...]
     unused: tuple[str, ...] = ()
 
@@ -231,11 +233,17 @@ LLAMA = Family(
     unused=("layers.{layer}.self_attn.rotary_emb.inv_freq", "score."),
 )
 
+_MISTRALS_DEFAULTS = {"num_key_value_heads": 8, "max_position_embeddings": 131072}
+
 MISTRAL = replace(
     LLAMA,
     model_type="mistral",
     architecture="MistralForCausalLM",
+    settings=tuple(
+        replace(setting, default=_MISTRALS_DEFAULTS.get(setting.theirs, setting.default)) for setting in LLAMA.settings
+    ),
     theirs={"rope_type": ("default",), "sliding_window": (None,)},
+    missing={"sliding_window": 4096},
 )
 
 FAMILIES: Mapping[str, Family] = {family.model_type: family for family in (BERT, GPT2, LLAMA, MISTRAL)}

@@ -6,12 +6,11 @@ Only safetensors are read and written: a .bin file is a pickle, which may run co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,12 +20,13 @@ from addnorm.data.tokenizer import FILE as TOKENIZER_FILE
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.files import write_atomically, write_json
-from addnorm.interop.configs import BODIES, CONFIG, family_at, family_of, read_json, read_shape, their_config
+from addnorm.interop.configs import BODIES, CONFIG, Found, family_at, family_of, read_config, their_config
 from addnorm.interop.families import Family, Row
+from addnorm.interop.weight_files import WEIGHTS, tensors
 from addnorm.models.decoder import Transformer
 from addnorm.models.encoder import Encoder
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_TABLE, _HEAD = "embedding.tokens.weight", "head.own.weight"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,8 +57,9 @@ def load(folder: Path) -> Checkpoint:
         UserError: the folder holds no safetensors checkpoint, or its body is not one of ours; says which field came
             and what is supported.
     """
-    found, family = read_shape(folder), family_at(folder)
-    theirs = _tensors(folder, family)
+    found, family = read_config(folder), family_at(folder)
+    theirs = tensors(folder, family.prefix)
+    found = _with_the_head_it_has(found, family, theirs)
     weights, shape = dict[str, Tensor](), ModelConfig(**found.shape)
     for row, values in _rows(family, shape):
         tensor = theirs.pop(row.theirs, None)
@@ -75,6 +76,43 @@ def load(folder: Path) -> Checkpoint:
         weights=weights,
         left_out=left_out,
     )
+
+
+def read_shape(folder: Path) -> Found:
+    """Scheme and shape of a checkpoint directory; of its weights no more is read than tells whether the head is tied.
+
+    Raises:
+        UserError: as `load`.
+    """
+    found, family = read_config(folder), family_at(folder)
+    if not found.shape.get("tie_embeddings"):
+        return found
+    return _with_the_head_it_has(found, family, tensors(folder, family.prefix, _table_and_head(family)))
+
+
+def _with_the_head_it_has(found: Found, family: Family, theirs: dict[str, Tensor]) -> Found:
+    """The shape with a head of its own where the weights have one, whatever config.json says; as in transformers.
+
+    Of a tied pair one tensor may lie in the files, whichever it is, or both, equal; two that differ are not tied.
+
+    Args:
+        found: what config.json says.
+        family: the body.
+        theirs: the tensors; of a tied pair the embedding alone is left.
+    """
+    if not found.shape.get("tie_embeddings"):
+        return found
+    table, head = _table_and_head(family)
+    if head in theirs and not torch.equal(theirs[head], theirs.setdefault(table, theirs[head])):
+        return replace(found, shape=found.shape | {"tie_embeddings": False})
+    theirs.pop(head, None)
+    return found
+
+
+def _table_and_head(family: Family) -> tuple[str, str]:
+    """Their names of the two tensors that may be tied."""
+    names = {row.ours[0]: row.theirs for row in family.rows}
+    return names[_TABLE], names[_HEAD]
 
 
 def open_model(folder: Path) -> Encoder | Transformer:
@@ -106,14 +144,14 @@ def save(model: Encoder | Transformer, folder: Path, tokenizer: Tokenizer | None
     """
     family, eps = family_of(model)
     ours = model.state_dict()
-    tensors: dict[str, Tensor] = {}
+    written: dict[str, Tensor] = {}
     for row, names in _rows(family, model.config):
         joined = torch.cat([ours.pop(name) for name in names])
         # An encoder is written as their bare body, a decoder as a body with its head.
         prefix = "" if row.theirs.startswith("lm_head") or family.body == "encoder" else family.prefix
-        tensors[prefix + row.theirs] = (joined.mT if row.transposed else joined).contiguous()
+        written[prefix + row.theirs] = (joined.mT if row.transposed else joined).contiguous()
     assert not ours, f"{family.model_type} has no row for {sorted(ours)}"
-    write_atomically(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    write_atomically(folder / WEIGHTS, lambda path: save_file(written, path, metadata={"format": "pt"}))
     write_json(folder / CONFIG, their_config(family, model, eps))
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER_FILE)
@@ -137,61 +175,6 @@ def _rows(family: Family, shape: ModelConfig) -> Iterator[tuple[Row, tuple[str, 
             )
 
 
-def _tensors(folder: Path, family: Family) -> dict[str, Tensor]:
-    """Their tensors, without the prefix that models with a head put before the body's."""
-    found: dict[str, Tensor] = {}
-    for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                found.update({_without(family.prefix, name): file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} cannot be read ({error}); it is damaged or missing.") from error
-    return found
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint directory.
-
-    Raises:
-        UserError: there are none.
-    """
-    if (folder / INDEX).exists():
-        return _named_files(folder)
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-    if pickled:
-        raise UserError(
-            f"{folder} has {pickled[0]}, a pickle, which can run code when it is loaded; only {WEIGHTS} is read. "
-            "Convert it where you trust it: model.save_pretrained(folder) of transformers."
-        )
-    raise UserError(f"{folder} has no {WEIGHTS}; name the folder of a checkpoint.")
-
-
-def _named_files(folder: Path) -> list[Path]:
-    """What the index names; only files of the folder itself, for an index travels with the weights."""
-    named = read_json(folder / INDEX).get("weight_map")
-    names = set(named.values()) if isinstance(named, dict) and all(map(_is_text, named.values())) else set()
-    for name in names:
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise UserError(f"{folder / INDEX} names {name!r}, which is no safetensors file beside it; it is damaged.")
-    if not names:
-        raise UserError(f"{folder / INDEX} names no weights; it is damaged.")
-    return [folder / name for name in sorted(names)]
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _without(prefix: str, name: str) -> str:
-    """A tensor's name within the body, in today's spelling of a norm's parameters."""
-    name = name.removeprefix(prefix)
-    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
-        name = name.removesuffix(old) + new if name.endswith(old) else name
-    return name
-
-
 def _parts(folder: Path, row: Row, tensor: Tensor) -> list[Tensor]:
     """Our tensors, of one of theirs."""
     count, dimension = len(row.ours), 1 if row.transposed else 0
@@ -204,7 +187,6 @@ def _parts(folder: Path, row: Row, tensor: Tensor) -> list[Tensor]:
 def _check_unused(folder: Path, family: Family, left_out: tuple[str, ...], shape: ModelConfig) -> None:
     """Refuse tensors that would change what the body computes."""
     starts = tuple(name.format(layer=layer) for name in family.unused for layer in range(shape.num_layers))
-    starts += ("lm_head.",) if shape.tie_embeddings else ()
     for name in left_out:
         if not name.startswith(starts):
             raise UserError(

@@ -20,7 +20,8 @@ from addnorm.data.tokenizer import FILE as TOKENIZER_FILE
 from addnorm.errors import UserError
 from addnorm.files import sha256
 from addnorm.interop import hugging_face
-from addnorm.interop.configs import CONFIG, read_json, read_shape
+from addnorm.interop.configs import CONFIG, read_json
+from addnorm.interop.weight_files import weight_files
 from addnorm.json_file import read_bytes
 from addnorm.manifest import Manifest
 
@@ -87,7 +88,7 @@ def shape_of(init: str) -> dict[str, Any]:
         names = ("scheme", *(field.name for field in fields(Shape)))
         found = {name: values[name] for name in names if name in values}
     else:
-        read = read_shape(folder)
+        read = hugging_face.read_shape(folder)
         shape = {name: value for name, value in read.shape.items() if name not in ("init", "vocab_size")}
         found = {"scheme": read.scheme, **shape}
     return {name: value for name, value in found.items() if name not in _TRAINING_CHOICES}
@@ -109,7 +110,7 @@ def identity_of(init: str) -> str:
         UserError: there is nothing of that name, or no weights.
     """
     folder = folder_of(init)
-    paths = [_checkpoint(folder) / WEIGHTS] if _is_run(folder) else hugging_face.weight_files(folder)
+    paths = [_checkpoint(folder) / WEIGHTS] if _is_run(folder) else weight_files(folder)
     return hashlib.sha256("".join(sha256(path) for path in paths).encode()).hexdigest()
 
 
