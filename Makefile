@@ -6,7 +6,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # The suite runs in two processes; one thread each, or four threads would fight for two cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
-.PHONY: demo test check format clean
+.PHONY: demo test check check-form format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/addnorm compare
@@ -14,12 +14,15 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-for-tests
 	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2
 
-check: $(VENV)/.installed-for-tests
+check: check-form
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 tests/test_conformance.py
+
+# All of check but the laws, which make test runs too.
+check-form: $(VENV)/.installed-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyrefly check
-	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 tests/test_conformance.py
 	$(TEST_ENV) $(BIN)/python -m pytest -q --doctest-modules src
 
 format: $(VENV)/.installed-for-tests
