@@ -132,7 +132,7 @@ def test_weights_of_another_shape_are_one_line(run, capsys):
 def tokenizer_with(change: Any) -> str:
     from addnorm.data.tokenizer import BPETokenizer
 
-    saved = json.loads(BPETokenizer.train(["some words and some more words"], 260)._serialized)
+    saved = json.loads(BPETokenizer.train(["some words and some more words"], 260).serialized)
     change(saved)
     return json.dumps(saved)
 

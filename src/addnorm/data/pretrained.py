@@ -28,6 +28,9 @@ _SPECIAL = {
     "cls": ("[CLS]", "<s>"),
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>"),
+    "unk": ("[UNK]", "<unk>"),
+    "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<|endoftext|>"),
+    "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
 }
 
 
@@ -101,7 +104,7 @@ class PretrainedTokenizer:
     """
 
     def __init__(self, serialized: str) -> None:
-        self._serialized = serialized
+        self.serialized = serialized
         self._tokenizer = opened(serialized)
         self._tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text: marks are set by whoever frames it
         self._tokenizer.no_padding()
@@ -126,13 +129,20 @@ class PretrainedTokenizer:
         return self._tokenizer.get_vocab_size()
 
     @cached_property
-    def special_ids(self) -> dict[str, int]:
-        """The ids of the special tokens "pad", "cls", "sep" and "mask", of which it may lack some."""
+    def special_tokens(self) -> dict[str, str]:
+        """The special tokens "pad", "cls", "sep", "mask", "unk", "bos" and "eos", of which it may lack some."""
+        own = getattr(self._tokenizer.model, "unk_token", None)
+        spellings = _SPECIAL | ({"unk": (own, *_SPECIAL["unk"])} if own else {})
         found = {
-            name: [known for text in texts if (known := self._tokenizer.token_to_id(text)) is not None]
-            for name, texts in _SPECIAL.items()
+            name: [text for text in texts if self._tokenizer.token_to_id(text) is not None]
+            for name, texts in spellings.items()
         }
-        return {name: ids[0] for name, ids in found.items() if ids}
+        return {name: texts[0] for name, texts in found.items() if texts}
+
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """The ids of the `special_tokens`."""
+        return {name: self._tokenizer.token_to_id(text) for name, text in self.special_tokens.items()}
 
     @property
     def pad_id(self) -> int:
@@ -206,11 +216,11 @@ class PretrainedTokenizer:
 
     def save(self, path: Path) -> None:
         """Write the tokenizer.json as it came."""
-        write_atomically(path, self._serialized)
+        write_atomically(path, self.serialized)
 
     def fingerprint(self) -> str:
         """SHA-256 of the saved form."""
-        return hashlib.sha256(self._serialized.encode()).hexdigest()
+        return hashlib.sha256(self.serialized.encode()).hexdigest()
 
     def _encoding(self, text: str) -> Any:
         # `tokenizers` refuses lone surrogates; each becomes one question mark, so offsets stay right.

@@ -117,7 +117,7 @@ class BPETokenizer:
 
     def __init__(self, serialized: str) -> None:
         """Take the text of a tokenizer.json of the package `tokenizers`."""
-        self._serialized = serialized
+        self.serialized = serialized
         self._tokenizer = opened(serialized)
 
     @classmethod
@@ -173,11 +173,11 @@ class BPETokenizer:
 
     def save(self, path: Path) -> None:
         """Write a tokenizer.json, which `load` and the package `tokenizers` read."""
-        write_atomically(path, self._serialized)
+        write_atomically(path, self.serialized)
 
     def fingerprint(self) -> str:
         """SHA-256 of the saved form."""
-        return _sha256(self._serialized)
+        return _sha256(self.serialized)
 
 
 def build(name: str, training_texts: Iterable[str]) -> Tokenizer:

@@ -153,8 +153,10 @@ def _in_the_way(family: Family, model: Encoder | Transformer) -> str | None:
     return None
 
 
-def their_config(family: Family, model: Encoder | Transformer, eps: float) -> dict[str, Any]:
-    """What config.json says of a model."""
+def their_config(
+    family: Family, model: Encoder | Transformer, eps: float, special_ids: Mapping[str, int]
+) -> dict[str, Any]:
+    """What config.json says of a model; a special token that it does not know is none, and not that of the family."""
     config: dict[str, Any] = {"architectures": [family.architecture], "model_type": family.model_type}
     weights = model.state_dict()
     inner = weights["stack.blocks.1.sublayer.fc1.weight"]
@@ -167,4 +169,10 @@ def their_config(family: Family, model: Encoder | Transformer, eps: float) -> di
     config |= {name: allowed[0] for name, allowed in family.theirs.items()}
     if "rope_type" in config:
         config["rope_parameters"] = {"rope_type": config.pop("rope_type"), "rope_theta": config["rope_theta"]}
+    config |= token_ids(special_ids)
     return config | {"dtype": str(inner.dtype).removeprefix("torch.")}
+
+
+def token_ids(special_ids: Mapping[str, int]) -> dict[str, int | None]:
+    """The fields of config.json and generation_config.json that name special tokens."""
+    return {f"{name}_token_id": special_ids.get(name) for name in ("bos", "eos", "pad")}

@@ -20,12 +20,14 @@ from addnorm.data.tokenizer import FILE as TOKENIZER_FILE
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.files import write_atomically, write_json
-from addnorm.interop.configs import BODIES, CONFIG, Found, family_at, family_of, read_config, their_config
+from addnorm.interop.configs import BODIES, CONFIG, Found, family_at, family_of, read_config, their_config, token_ids
 from addnorm.interop.families import Family, Row
+from addnorm.interop.tokenizer_files import TOKENIZER_CONFIG, TokenizerFiles, tokenizer_files
 from addnorm.interop.weight_files import WEIGHTS, tensors
 from addnorm.models.decoder import Transformer
 from addnorm.models.encoder import Encoder
 
+GENERATION_CONFIG = "generation_config.json"
 _TABLE, _HEAD = "embedding.tokens.weight", "head.own.weight"
 
 
@@ -137,12 +139,15 @@ def save(model: Encoder | Transformer, folder: Path, tokenizer: Tokenizer | None
     Args:
         model: a body that is one of theirs: its scheme and shape decide which.
         folder: made if missing.
-        tokenizer: written beside it, as tokenizer.json.
+        tokenizer: written beside it, as files from which AutoTokenizer makes one that gives the same ids. Without it
+            the model is written as one that knows no special token.
 
     Raises:
-        UserError: no body of theirs computes the same; says what is in the way of each.
+        UserError: no body of theirs computes the same, which says what is in the way of each; or the tokenizer has more
+            ids than the model.
     """
     family, eps = family_of(model)
+    files = None if tokenizer is None else _files_of(tokenizer, model, family)
     ours = model.state_dict()
     written: dict[str, Tensor] = {}
     for row, names in _rows(family, model.config):
@@ -152,9 +157,23 @@ def save(model: Encoder | Transformer, folder: Path, tokenizer: Tokenizer | None
         written[prefix + row.theirs] = (joined.mT if row.transposed else joined).contiguous()
     assert not ours, f"{family.model_type} has no row for {sorted(ours)}"
     write_atomically(folder / WEIGHTS, lambda path: save_file(written, path, metadata={"format": "pt"}))
-    write_json(folder / CONFIG, their_config(family, model, eps))
-    if tokenizer is not None:
-        tokenizer.save(folder / TOKENIZER_FILE)
+    special_ids = {} if files is None else files.ids
+    write_json(folder / CONFIG, their_config(family, model, eps, special_ids))
+    if family.body == "decoder":
+        write_json(folder / GENERATION_CONFIG, token_ids(special_ids))
+    if files is not None:
+        write_json(folder / TOKENIZER_FILE, files.serialized)
+        write_json(folder / TOKENIZER_CONFIG, files.config)
+
+
+def _files_of(tokenizer: Tokenizer, model: Encoder | Transformer, family: Family) -> TokenizerFiles:
+    """A tokenizer's files, for a model that has a row for each id."""
+    size = model.config.vocab_size
+    if tokenizer.vocab_size > size:
+        raise UserError(f"the tokenizer has {tokenizer.vocab_size} ids and the model {size}; save it with its own.")
+    longest = model.config.max_tokens if model.config.position == "learned" else None
+    segments = model.config.segments > 0
+    return tokenizer_files(tokenizer, framed=family.body == "encoder", segments=segments, longest=longest)
 
 
 def _rows(family: Family, shape: ModelConfig) -> Iterator[tuple[Row, tuple[str, ...]]]:
