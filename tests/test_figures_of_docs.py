@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,18 @@ def test_a_run_is_read_from_its_folder_and_docs_stay(tmp_path: Path) -> None:
     assert row.moved and float(row.now) == pytest.approx(stored, abs=0.05)
     assert "moved" in rerun_figures.table([row])
     assert {path: path.stat().st_mtime_ns for path in (ROOT / "docs").rglob("*")} == before
+
+
+def test_a_generated_page_is_written_in_the_copy_and_compared(tmp_path: Path) -> None:
+    entry = next(entry for entry in ENTRIES if entry.name == "benchmarks")
+    entry = replace(entry, lines=entry.lines[1:])  # the page alone, from results that are stored
+    tree = rerun_figures.copy_of_tree(tmp_path)
+    assert rerun_figures.run(entry, tree) == []
+    (results,) = (tree / "benchmarks" / "results").glob("*-bench.json")
+    stored = json.loads(results.read_text())
+    stored["rows"][0]["wall_s"] = 777.0
+    results.write_text(json.dumps(stored))
+    assert [row.now for row in rerun_figures.run(entry, tree)] == ["777"]
 
 
 def test_what_moved_on_a_generated_page_is_found() -> None:
