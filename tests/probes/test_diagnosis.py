@@ -77,6 +77,12 @@ def test_a_loss_that_still_falls_is_too_short_to_tell_far_above_the_entropy_and_
     assert found.kind == "too short to tell" and found.figure.endswith(", and still falling")
 
 
+def test_a_loss_that_settles_on_the_entropy_is_stalled_and_one_that_passes_it_is_not():
+    # Two runs of 24 layers: plain, and the one seed in five of DeepNorm that was late. The entropy was 3.343.
+    assert diagnose(losses(6.18, 4.3, 3.421, 3.374, 3.366, 3.351), 3.343).kind == "stalled"
+    assert diagnose(losses(6.34, 4.1, 3.411, 3.373, 3.363, 3.282), 3.343).kind == "too short to tell"
+
+
 def test_a_run_that_was_too_short_still_says_what_its_gradients_do():
     found = diagnose(losses(6.0, 5.0, 4.5, 4.2) + signals(FALLING, FALLING), ENTROPY)
     assert (found.kind, found.site) == ("too short to tell", 3) and "vanishing gradients" in found.figure

@@ -22,8 +22,10 @@ class Thresholds:
             tokens has a standard error of about 0.01, and a model that has learned no more than which byte follows
             which gains about 0.9: 0.1 is far from both.
         falling: nats a token by which a loss that is not below the unigram entropy by `learned` must have fallen since
-            three quarters of the run to be on its way still: the run was then too short to tell, and is not called
-            stalled.
+            `late` to be on its way still: the run was then too short to tell, and is not called stalled. Near the
+            entropy, to which a net that learns nothing more settles from above, it must also fall so fast that as many
+            steps again would take it below by `learned`.
+        late: the share of a run's steps after which a loss is asked to have stopped falling.
         risen: nats a token by which a final validation loss above its lowest one counts as diverged, if it is above the
             unigram entropy too. Overfitting stays below the unigram entropy.
         fall: factor by which the state's gradient falls on its way down from the exit, in the median of the
@@ -39,6 +41,7 @@ class Thresholds:
 
     learned: float = 0.1
     falling: float = 0.02
+    late: float = 0.85
     risen: float = 0.5
     fall: float = 1e3
     rise: float = 1e4
@@ -134,21 +137,25 @@ def _stalled(rows: Rows, entropy: float, limits: Thresholds, gradients: Diagnosi
     losses = _losses(rows)
     if not losses or losses[-1] < entropy - limits.learned:
         return None
-    figure, fall = _against(losses, entropy, limits), _last_fall(rows)
-    if fall is None:
+    figure, late = _against(losses, entropy, limits), _late(rows, limits)
+    if late is None:
         return _beside(Diagnosis(kind="too short to tell", figure=f"{figure}, measured once"), gradients)
-    if fall > limits.falling:
+    fall, share = late
+    near = losses[-1] <= entropy + limits.learned
+    if fall > limits.falling and (not near or losses[-1] - fall / share < entropy - limits.learned):
         return _beside(Diagnosis(kind="too short to tell", figure=f"{figure}, and still falling"), gradients)
     return _beside(Diagnosis(kind="stalled", figure=figure), gradients)
 
 
-def _last_fall(rows: Rows) -> float | None:
-    """By how much the loss fell since three quarters of the run, or since the first measurement if none is earlier."""
+def _late(rows: Rows, limits: Thresholds) -> tuple[float, float] | None:
+    """By how much the loss fell at the end, and over which share of the steps; None if it was measured once."""
     measured = _of(rows, "validation")
     if len(measured) < 2:
         return None
-    earlier = [row for row in measured[:-1] if row["step"] <= 0.75 * measured[-1]["step"]]
-    return float((earlier or measured[:1])[-1]["loss"]) - float(measured[-1]["loss"])
+    last = measured[-1]
+    earlier = [row for row in measured[:-1] if row["step"] <= limits.late * last["step"]]
+    since = (earlier or measured[:1])[-1]
+    return float(since["loss"]) - float(last["loss"]), 1 - since["step"] / max(last["step"], 1)
 
 
 def _beside(found: Diagnosis, gradients: Diagnosis | None) -> Diagnosis:

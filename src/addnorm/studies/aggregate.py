@@ -152,7 +152,8 @@ def _values(item: Measured, group: Group) -> tuple[dict[int, float], dict[int, f
 
 def diagnosis(item: Measured) -> dict[str, Any]:
     """The commonest ailment among the seeds, with its first seed's site and figure; that it trains, if all do."""
-    chosen = item.failing() or item.unsound() or list(item.records)
+    failing = [] if item.is_too_short() else item.failing()
+    chosen = failing or item.unsound() or list(item.records)
     if not chosen:
         return {"kind": "no run", "site": None, "layer": None, "figure": "", "seeds": 0}
     kind, count = Counter(record.result["diagnosis"]["kind"] for record in chosen).most_common(1)[0]

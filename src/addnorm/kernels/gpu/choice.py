@@ -36,7 +36,7 @@ def takes(*tensors: Tensor) -> bool:
 
 
 def _is_plain(one: Tensor, first: Tensor) -> bool:
-    plain = type(one) in PLAIN and one.layout is torch.strided and not one.is_neg()
+    plain = type(one) in PLAIN and one.layout is torch.strided and not (one.is_neg() or one._is_zerotensor())
     return plain and one.dtype in PRECISIONS and one.device == first.device
 
 
