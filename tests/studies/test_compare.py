@@ -245,6 +245,36 @@ def test_where_not_even_the_baseline_trained_the_first_line_says_so_and_what_to_
         assert {arm["verdict"] for arm in results["arms"]} == {
             "does not train" if kind == "stalled" else "too short to tell"
         }
+        said = " ".join(item["answer"] for item in results["answers"])
+        assert ("does not train" in said) == (kind == "stalled")
+        assert ("too short to tell" in said) == (kind == "too short to tell")
+
+
+def test_one_layer_is_not_called_layers(tmp_path: Path) -> None:
+    spec = replace(SPEC, schemes=("pre-norm", "post-norm"), layers=(1,))
+    store = _empty(tmp_path / "out", spec)
+    for run in runs(spec):
+        write_run(store.run_folder(run), asdict(run.config), losses=[5.5, 3.4, 3.3], diagnosis=STALLED)
+    assert " at 1 layer, so" in conclude(spec, store, {})["notes"][0]
+
+
+def test_who_is_equal_to_the_best_and_who_is_not_decided_are_told_apart(tmp_path: Path) -> None:
+    wide = replace(SPEC, schemes=("pre-norm", "post-norm", "deep-norm"), layers=(2,), margin=0.1)
+    store = _empty(tmp_path / "out", wide)
+    noise = {"pre-norm": (0.0, 0.0, 0.0), "post-norm": (0.01, 0.012, 0.009), "deep-norm": (0.5, -0.3, 0.4)}
+    for run in runs(wide):
+        last = 2.0 + noise[run.arm.scheme][run.config.seed]
+        write_run(store.run_folder(run), asdict(run.config), losses=[5.5, last + 0.4, last])
+    said = {item["question"]: item["answer"] for item in conclude(wide, store, {})["answers"]}
+    best = said["Which scheme is best at 2 layers at equal tokens?"]
+    assert "equal within 0.1: post-norm; not decided: deep-norm" in best
+
+
+def test_the_notes_count_the_seeds_that_judge(tmp_path: Path) -> None:
+    spec = replace(SPEC, learning_rates=(1e-3, 2e-3), pick="best", seeds=3, layers=(2,))
+    assert conclude(spec, _empty(tmp_path / "few", spec), {})["notes"][0].startswith("Fewer than 3 seeds to judge by")
+    spec = replace(spec, seeds=5)
+    assert "over 4 seeds" in conclude(spec, _empty(tmp_path / "enough", spec), {})["notes"][0]
 
 
 def test_seeds_are_added_until_all_is_decided(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def _legend(results: dict[str, Any]) -> Iterator[Text]:
 def _reasons(results: dict[str, Any]) -> Iterator[Text | Padding]:
     failing = [row for row in rows(results) if row.verdict in ("does not train", "too short to tell")]
     if failing:
-        yield Text("\nWhy some do not train, as far as was seen", style="bold")
+        yield Text("\nWhy some were not seen to train", style="bold")
     for row in failing:
         yield Padding(Text(f"{row.label}, {numbers.layers(row.layers)}: {row.verdict_text}"), (0, 0, 0, 2))
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from addnorm.studies.aggregate import Group, at_best_rate
-from addnorm.studies.decision import EQUAL, NOT_DECIDED, WORSE, Decision, decide
+from addnorm.studies.decision import BETTER, EQUAL, NOT_DECIDED, WORSE, Decision, decide
 from addnorm.studies.measured import Measured
 from addnorm.studies.spec import CompareConfig
 from addnorm.studies.statistics import Estimate, estimate, paired_difference
-from addnorm.studies.verdict import beside, with_interval
+from addnorm.studies.verdict import DOES_NOT_TRAIN, TOO_SHORT, beside, with_interval
 
 NOT_ASKED = "Not asked by this comparison"
 PLAIN, PRE_NORM = "plain", "pre-norm"
@@ -62,7 +62,7 @@ def _need(pair: tuple[Measured, Measured], difference: Estimate | None, decision
     plain, pre = pair
     losses = f"{PLAIN} {_loss(plain, group).mean:.3f}, {PRE_NORM} {_loss(pre, group).mean:.3f} nats a token"
     if not pre.trains():
-        return f"{PRE_NORM} itself does not train ({losses}), which answers nothing"
+        return f"{PRE_NORM} itself {_unseen(pre)} ({losses}), which answers nothing"
     if plain.is_too_short():
         return f"not decided: too short to tell whether it trains without skips ({losses})"
     if not plain.trains():
@@ -85,7 +85,7 @@ def _trains(group: Group) -> Answer:
     short = [item for item in group.members if item.is_too_short()]
     bad = [item for item in group.members if item.records and item not in (*good, *short)]
     unknown = [item for item in group.members if not item.records]
-    text = f"{_names(good, group) or 'none'} train"
+    text = f"{_names(good, group)} train" if good else "none was seen to train"
     if bad:
         text += f"; {_names(bad, group)} {'does' if len(bad) == 1 else 'do'} not"
     if short:
@@ -112,11 +112,11 @@ def _best(group: Group, where: str, spec: CompareConfig) -> Answer:
     first, *others = sorted(trained, key=lambda item: means[item.arm.id].mean)
     differences = {item.arm.id: paired_difference(losses(item), losses(first)) for item in others}
     decisions = decide(differences, spec.margin, error=spec.error, family=_pairs(trained))
-    level = [item for item in others if decisions[item.arm.id].word != WORSE]
     text = f"{_name(first, group)}, {with_interval(means[first.arm.id])} nats a token after {place}"
-    worse = len(others) - len(level)
-    text += f"; not told apart from {_names(level, group)}" if level else ""
-    text += f"; worse: {_names([item for item in others if item not in level], group)}" if worse else ""
+    equal, ahead = f"equal within {spec.margin:g}", "ahead on the seeds that both have"
+    for words, word in ((equal, EQUAL), (NOT_DECIDED, NOT_DECIDED), (ahead, BETTER), (WORSE, WORSE)):
+        found = [item for item in others if decisions[item.arm.id].word == word]
+        text += f"; {words}: {_names(found, group)}" if found else ""
     figures = {
         "best": first.arm.id,
         "loss": {key: value.as_dict() for key, value in means.items()},
@@ -146,7 +146,7 @@ def _norm_place(groups: Sequence[Group], spec: CompareConfig) -> Answer:
         placed = [_placed(item, differences, decisions) for item in others]
         start = f"{first.arm.scheme} {estimate(list(losses(first).values())).mean:.3f}"
         if not first.trains():
-            start = f"{first.arm.scheme} does not train"
+            start = f"{first.arm.scheme} {_unseen(first)}"
         sentences.append(f"at {_depth(group)}: {', '.join([start, *placed])}")
         figures[str(_layers(group))] = {item.arm.scheme: _loss(item, group).as_dict() for item in ranked}
     return _answer(question, "; ".join(sentences), figures)
@@ -155,11 +155,16 @@ def _norm_place(groups: Sequence[Group], spec: CompareConfig) -> Answer:
 def _placed(item: Measured, differences: dict[str, Estimate | None], decisions: dict[str, Decision]) -> str:
     """One place in the order, with its distance to the first."""
     if not item.trains():
-        return f"{item.arm.scheme} {'is too short to tell' if item.is_too_short() else 'does not train'}"
+        return f"{item.arm.scheme} {_unseen(item)}"
     difference = differences[item.arm.id]
     if difference is None:
         return f"{item.arm.scheme} without a common seed"
     return f"{item.arm.scheme} {with_interval(difference, signed=True)}, {decisions[item.arm.id].word}"
+
+
+def _unseen(item: Measured) -> str:
+    """What is said of an arm that was not seen to train."""
+    return f"was {TOO_SHORT}" if item.is_too_short() else DOES_NOT_TRAIN
 
 
 def _at_best_rate(group: Group, scheme: str, spec: CompareConfig) -> Measured | None:

@@ -13,9 +13,11 @@ from addnorm.studies.statistics import FEWEST
 
 def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
     """One sentence or two each."""
+    tuned = spec.pick == "best" and len(spec.learning_rates) > 1
+    judging = spec.seeds - spec.tuning_seeds * tuned
     comparisons = sum(len(group.members) - 1 for group in groups)
     found = [
-        f"Intervals are 95 % Student t over {spec.seeds} seeds; differences are paired by seed: in all arms of a seed "
+        f"Intervals are 95 % Student t over {judging} seeds; differences are paired by seed: in all arms of a seed "
         "the sublayers start from the same weights and see the same batches.",
         f"Each interval is for one comparison. What is called better, worse or equal is corrected for there being "
         f"{2 * comparisons} ({comparisons} at equal tokens, as many at equal time; Holm 1979): of comparisons whose "
@@ -32,9 +34,9 @@ def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
             f"All runs start from {spec.init}: a scheme that it was not trained under gets its sublayers alone, "
             "under new connections (norms, gates), which counts against that scheme."
         )
-    if spec.seeds < FEWEST:
-        found[0] = f"Fewer than {FEWEST} seeds: there are no intervals, and nothing is decided."
-    if spec.pick == "best" and len(spec.learning_rates) > 1:
+    if judging < FEWEST:
+        found[0] = f"Fewer than {FEWEST} seeds to judge by: there are no intervals, and nothing is decided."
+    if tuned:
         found[3] = (
             f"Each scheme is shown at the best of {len(spec.learning_rates)} learning rates, chosen by the first "
             f"{spec.tuning_seeds} of {spec.seeds} seeds and judged by the others."
@@ -50,11 +52,13 @@ def _not_even_the_baseline(spec: CompareConfig, groups: Sequence[Group]) -> str:
     if not bad:
         return ""
     depths = " and ".join(f"{item.arm.layers}" for item in bad)
+    layers = "layer" if [item.arm.layers for item in bad] == [1] else "layers"
     short = all(item.is_too_short() for item in bad)
     found = "was still too short to tell" if short else "did not train"
+    more = "" if short else ", a lower learning rate (--learning-rates), a longer --warm-up"
     return (
-        f"Not even the baseline: {spec.baseline} {found} at {depths} layers, so nothing is known of the others there. "
-        f"Try {_more(spec, bad[0])}{'' if short else ', a lower learning rate (--learning-rates), a longer --warm-up'}."
+        f"Not even the baseline: {spec.baseline} {found} at {depths} {layers}, so nothing is known of the others "
+        f"there. Try {_more(spec, bad[0])}{more}."
     )
 
 
