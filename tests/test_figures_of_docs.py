@@ -11,12 +11,24 @@ from pathlib import Path
 
 import pytest
 from scripts import rerun_figures
-from scripts.rerun_figures import ROOT, Entry, Figure, arguments, compared, entries, look_up, rounded
+from scripts.figures import (
+    ROOT,
+    Entry,
+    Figure,
+    compared,
+    entries,
+    look_up,
+    moved_on_page,
+    number,
+    pages_without_figures,
+    rounded,
+)
 
+from addnorm.errors import UserError
 from command_line import here
 
 ENTRIES = entries()
-WITHOUT = rerun_figures.pages_without_figures()
+WITHOUT = pages_without_figures()
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
 LINES = sorted({line for entry in ENTRIES for line in entry.lines})
 RESULTS = {
@@ -49,7 +61,7 @@ def test_the_figures_stand_on_their_page(entry: Entry) -> None:
     for figure in entry.figures:
         assert _joined(figure.plain) in _page(figure.page or entry.page)
         assert len(figure.shown) == len(figure.values) > 0
-        assert all(rerun_figures.number(shown).is_finite() for shown in figure.shown)
+        assert all(number(shown).is_finite() for shown in figure.shown)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
@@ -164,7 +176,7 @@ def test_a_figure_moves_when_its_digits_do() -> None:
 )
 def test_values_are_rounded_to_the_digits_shown(value: float, shown: str, now: str) -> None:
     assert str(rounded(value, shown)) == now
-    assert rounded(value, shown) == rerun_figures.number(shown)
+    assert rounded(value, shown) == number(shown)
 
 
 def test_a_script_is_read_by_what_it_prints() -> None:
@@ -202,14 +214,14 @@ def test_a_generated_page_is_written_in_the_copy_and_compared(tmp_path: Path) ->
 def test_what_moved_on_a_generated_page_is_found() -> None:
     old = "# Page\n\n| mhc | 1.07x | 7 |\n<p>at <b>2.5</b></p><svg>3.5</svg>\n"
     new = "# Page\n\n| mhc | 1.09x | 7 |\n<p>at <b>2.5</b></p><svg>4.5</svg>\n"
-    rows = list(rerun_figures._rows_of_pages("page", old, new))
+    rows = list(moved_on_page("page", old, new))
     assert [(row.shown, row.now) for row in rows] == [("1.07", "1.09")]
-    assert list(rerun_figures._rows_of_pages("page", old, old)) == []
+    assert list(moved_on_page("page", old, old)) == []
 
 
 def test_only_commands_of_this_project_are_run() -> None:
-    with pytest.raises(rerun_figures.UserError, match="begins with"):
-        arguments("make demo")
-    with contextlib.suppress(rerun_figures.UserError):
+    with pytest.raises(UserError, match="begins with"):
+        rerun_figures.arguments("make demo")
+    with contextlib.suppress(UserError):
         rerun_figures.chosen(["no-such-page"], None)
         pytest.fail("an unknown name was taken")
