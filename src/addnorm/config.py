@@ -114,8 +114,8 @@ class RunConfig(Shape):
     task: str = "language-modeling"
     """What is learned: a name of `addnorm tasks`, with optional fields, or a Python file that defines a task."""
     data: str = "shakespeare"
-    """shakespeare (shipped), a text file, a folder of *.txt, hf:NAME of a `datasets` data set, or a token store, which
-    `addnorm tokenize` makes of texts of any size."""
+    """shakespeare (shipped), a text file, a folder of *.txt (in another encoding than UTF-8: "FILE;encoding=latin-1"),
+    hf:NAME of a `datasets` data set, or a token store, which `addnorm tokenize` makes of texts of any size."""
     tokenizer: str = "byte"
     """byte, bpe:SIZE to train a byte-level BPE of SIZE entries on the training text, hf:minilm, or hf:FOLDER for the
     tokenizer.json of a Hugging Face checkpoint."""

@@ -119,7 +119,7 @@ def test_a_bad_line_of_a_text_is_told_and_met_once(tmp_path):
     lines = lines_of_text().encode().split(b"\n")
     bad = {3, 700, 2500}
     path.write_bytes(b"\n".join(b"\xc3(" if i in bad else line for i, line in enumerate(lines)))
-    with pytest.raises(UserError, match=r"a\.txt, line 4: byte 1 is 0xc3, which is not UTF-8 here; mend it"):
+    with pytest.raises(UserError, match=r"a\.txt, line 4: byte 1 is 0xc3, which is not UTF-8 here; name its encoding"):
         blocks(path)
     whole = Faults(skip=True)
     found = blocks(path, whole)

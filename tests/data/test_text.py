@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from addnorm.data import sources, text
-from addnorm.data.text import Document, TextSplits, boundary, hold_out, joined, load_file, load_folder, read_text
+from addnorm.data.text import Document, TextSplits, boundary, hold_out, joined, load_file, load_folder
+from addnorm.data.text_file import read_text
 from addnorm.errors import UserError
 
 PARAGRAPH = "The quality of mercy is not strained,\nIt droppeth as the gentle rain.\n\n"
@@ -124,7 +125,7 @@ def test_a_folder_of_two_files_is_refused_with_the_way_out(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="gone.txt does not exist; use shakespeare"):
+    with pytest.raises(UserError, match="gone.txt does not exist; use a text file"):
         read_text(tmp_path / "gone.txt")
 
 
@@ -134,13 +135,16 @@ def test_an_empty_file_is_refused(tmp_path, content):
         read_text(write(tmp_path, "empty.txt", content))
 
 
-def test_a_nul_byte_is_named_by_its_offset(tmp_path):
-    with pytest.raises(UserError, match="byte 5 is NUL"):
-        read_text(write(tmp_path, "binary.txt", b"words\0more"))
+def test_a_nul_byte_is_named_by_its_line(tmp_path):
+    with pytest.raises(UserError, match="line 2, has a NUL byte"):
+        read_text(write(tmp_path, "binary.txt", b"a line\nwords\0more"))
 
 
-def test_an_undecodable_byte_is_named_by_its_offset(tmp_path):
-    with pytest.raises(UserError, match="byte 3 is 0xe9; save it as UTF-8"):
+def test_an_undecodable_byte_is_named_by_its_line(tmp_path):
+    with pytest.raises(
+        UserError,
+        match=r"line 1, has the byte 0xe9, which is not UTF-8 there; name .*latin\.txt;enc",
+    ):
         read_text(write(tmp_path, "latin.txt", "caf\xe9!".encode("latin-1")))
 
 

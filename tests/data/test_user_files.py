@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from addnorm.data import user_files
+from addnorm.data import text_file, user_files
 from addnorm.errors import UserError
 
 
@@ -62,26 +62,26 @@ def test_a_folder_without_or_with_too_many_files_is_refused(tmp_path):
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (b"one\ntwo\nth\0ree\n", "line 3, has a NUL byte"),
-        ("one\ncaf\xe9\n".encode("latin-1"), "line 2, has the byte 0xe9: save the file as UTF-8"),
-        ("one\n".encode("utf-16"), "line 1, has a NUL byte"),
+        ("one\ncaf\xe9\n".encode("latin-1"), "line 2, has the byte 0xe9, which is not UTF-8 there"),
+        ("one\n".encode("utf-16-le"), "line 1, has a NUL byte"),
     ],
 )
 def test_what_is_no_text_is_refused_with_its_line(tmp_path, content, message):
     path = tmp_path / "x.tsv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        user_files.read_lines(path)
+        text_file.read_lines(path)
     assert str(path) in str(caught.value)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match="gone.tsv does not exist"):
-        user_files.read_lines(tmp_path / "gone.tsv")
+        text_file.read_lines(tmp_path / "gone.tsv")
     with pytest.raises(UserError, match="is not a regular file"):
-        user_files.read_lines(tmp_path)
+        text_file.read_lines(tmp_path)
 
 
 def test_only_newlines_end_a_line(tmp_path):
     path = tmp_path / "x.tsv"
     path.write_bytes("\ufeffone\u2028still\r\ntwo\x0b\n".encode())
-    assert user_files.read_lines(path) == ["one\u2028still", "two\x0b"]
+    assert text_file.read_lines(path) == ["one\u2028still", "two\x0b"]

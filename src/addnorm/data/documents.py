@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from addnorm.data import split_names, streamed_dataset
+from addnorm.data import split_names, streamed_dataset, text_file
 from addnorm.data.faults import Faults
 from addnorm.data.file_lines import json_lines, text_blocks
+from addnorm.data.hidden_files import shown_files
 from addnorm.data.pieces import Piece, Place
 from addnorm.data.split_names import SPLITS
+from addnorm.data.text_file import UTF8
 from addnorm.errors import UserError
 from addnorm.files import absent
 
+_File = tuple[Path, str]
 TEXT, JSON_LINES = (".txt", ".txt.gz"), (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
 
@@ -30,12 +33,14 @@ class Part:
         split: where its documents belong; None where the hash of each decides.
         size: bytes of the file.
         changed: when it was last written, in nanoseconds.
+        encoding: of the file.
     """
 
     name: str
     split: str | None = None
     size: int = 0
     changed: int = 0
+    encoding: str = UTF8
 
 
 def parts(source: str) -> list[Part]:
@@ -43,8 +48,8 @@ def parts(source: str) -> list[Part]:
 
     Args:
         source: a file (text, or JSON lines by its ending; both also .gz), a folder of such files, whose names may say
-            the split of each (`split_names.of_files`), "train=A,validation=B,test=C" of files or folders, or
-            "hf:NAME[:CONFIG][:COLUMN]".
+            the split of each (`split_names.of_files`), "train=A,validation=B,test=C" of files or folders, each
+            with ";encoding=NAME" behind it where it is not in UTF-8, or "hf:NAME[:CONFIG][:COLUMN]".
 
     Raises:
         UserError: it does not exist, holds nothing to read, or is not understood.
@@ -54,10 +59,10 @@ def parts(source: str) -> list[Part]:
     named = split_names.named(source)
     by_split = {split: _files(name) for split, name in named.items()} or _in_folder(source)
     if not by_split:
-        return [_part(path, None) for path in _files(source)]
+        return [_part(file, None) for file in _files(source)]
     whole = len(by_split) == len(SPLITS)
-    found = [(path, split) for split in SPLITS for path in by_split.get(split, [])]
-    return [_part(path, split if whole or split != "train" else None) for path, split in found]
+    found = [(file, split) for split in SPLITS for file in by_split.get(split, [])]
+    return [_part(file, split if whole or split != "train" else None) for file, split in found]
 
 
 def held_out(source: str, found: Sequence[Part]) -> tuple[str, ...]:
@@ -85,9 +90,9 @@ def read(source: str, found: Sequence[Part], field: str, faults: Faults, place: 
         if source.startswith("hf:"):
             yield from streamed_dataset.rows(source, part.name, part.split, faults, start)
         elif part.name.endswith(JSON_LINES):
-            yield from json_lines(part.name, part.split, field, faults, start)
+            yield from json_lines(part.name, part.split, field, faults, start, part.encoding)
         else:
-            yield from text_blocks(part.name, part.split, faults, start)
+            yield from text_blocks(part.name, part.split, faults, start, part.encoding)
 
 
 def plan(found: Sequence[Part]) -> list[dict[str, Any]]:
@@ -95,21 +100,25 @@ def plan(found: Sequence[Part]) -> list[dict[str, Any]]:
     return [{"name": part.name, "split": part.split, "size": part.size, "changed": part.changed} for part in found]
 
 
-def _part(path: Path, split: str | None) -> Part:
+def _part(file: _File, split: str | None) -> Part:
+    path, said = file
     about = path.stat()
-    return Part(name=str(path), split=split, size=about.st_size, changed=about.st_mtime_ns)
+    encoding = text_file.encoding_of(path, said)
+    return Part(name=str(path), split=split, size=about.st_size, changed=about.st_mtime_ns, encoding=encoding)
 
 
-def _in_folder(source: str) -> dict[str, list[Path]]:
-    folder, files = Path(source).expanduser(), _files(source)
-    return {} if files == [folder] else split_names.of_files(folder, files)
+def _in_folder(source: str) -> dict[str, list[_File]]:
+    (folder, said), files = text_file.place(source), [path for path, _ in _files(source)]
+    named = {} if files == [folder] else split_names.of_files(folder, files)
+    return {split: [(path, said) for path in paths] for split, paths in named.items()}
 
 
-def _files(name: str) -> list[Path]:
-    path = Path(name).expanduser()
+def _files(name: str) -> list[_File]:
+    """The files of that name or in the folder of that name, and the encoding said for them."""
+    path, said = text_file.place(name)
     try:
         if path.is_file():
-            return [path]
+            return [(path, said)]
         exists, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError) as error:
         raise UserError(f"{name!r} cannot be read ({error}); use a file or a folder.") from None
@@ -117,7 +126,7 @@ def _files(name: str) -> list[Path]:
     if not name or not exists or not is_folder:
         what = absent(path) if name and not exists else "is no file and no folder"
         raise UserError(f"'{name}' {what}; use a file, a folder of files {endings}, or hf:NAME.")
-    found = sorted(file for file in path.rglob("*") if file.name.endswith((*TEXT, *JSON_LINES)) and file.is_file())
+    found = [(file, said) for file in shown_files(path) if file.name.endswith((*TEXT, *JSON_LINES))]
     if not found:
         raise UserError(f"{path} has no files {endings}; rename them, or name one file.")
     return found

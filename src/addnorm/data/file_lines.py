@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import IO, Any
 
 from addnorm.data.faults import Faults
 from addnorm.data.pieces import Piece, Place
+from addnorm.data.recoded import Recoded, unread_byte
+from addnorm.data.text_file import UTF8, advice
 from addnorm.errors import UserError
 from addnorm.json_file import parsed
 
@@ -35,7 +38,9 @@ class _Line:
     after: Place
 
 
-def json_lines(name: str, split: str | None, field: str, faults: Faults, start: Place) -> Iterator[Piece]:
+def json_lines(
+    name: str, split: str | None, field: str, faults: Faults, start: Place, encoding: str = UTF8
+) -> Iterator[Piece]:
     """The texts of a file with a JSON object a line.
 
     Args:
@@ -44,12 +49,13 @@ def json_lines(name: str, split: str | None, field: str, faults: Faults, start: 
         field: the text's.
         faults: takes in lines that are no such object.
         start: where to begin.
+        encoding: of the file.
 
     Raises:
         UserError: the file cannot be read, or a record.
     """
     place = start
-    with _opened(name, start) as file:
+    with _opened(name, start, encoding) as file:
         for content in _raw_lines(file, name, place, faults, RECORD_BYTES + 1):
             place = Place(part=start.part, offset=place.offset + len(content), line=place.line + 1)
             if len(content) > RECORD_BYTES and not content.endswith(b"\n"):
@@ -57,12 +63,12 @@ def json_lines(name: str, split: str | None, field: str, faults: Faults, start: 
                 place = Place(part=start.part, offset=place.offset + rest, line=place.line)
                 faults.found(f"{name}, line {place.line}", f"is longer than {RECORD_BYTES:,} bytes")
                 continue
-            text = _text_of(content, f"{name}, line {place.line}", field, faults)
+            text = _text_of(content, name, place.line, encoding, field, faults)
             if text.strip():
                 yield Piece(text=text, split=split, after=place)
 
 
-def text_blocks(name: str, split: str | None, faults: Faults, start: Place) -> Iterator[Piece]:
+def text_blocks(name: str, split: str | None, faults: Faults, start: Place, encoding: str = UTF8) -> Iterator[Piece]:
     """A text file in blocks of about `BLOCK_CHARACTERS`, cut between lines where no token would reach across.
 
     Args:
@@ -70,14 +76,15 @@ def text_blocks(name: str, split: str | None, faults: Faults, start: Place) -> I
         split: of its blocks.
         faults: takes in lines that are no text.
         start: where to begin.
+        encoding: of the file.
 
     Raises:
         UserError: the file cannot be read, or a line is no text.
     """
     gathered: list[_Line] = []
     size = 0
-    with _opened(name, start) as file:
-        for line in _lines(file, name, faults, start):
+    with _opened(name, start, encoding) as file:
+        for line in _lines(file, name, encoding, faults, start):
             if size >= BLOCK_CHARACTERS and (size >= 2 * BLOCK_CHARACTERS or _may_cut(gathered[-1], line)):
                 yield _block(gathered, split, line.before)
                 gathered, size = [], 0
@@ -97,8 +104,8 @@ def _block(lines: list[_Line], split: str | None, after: Place) -> Piece:
     return Piece(text="".join(line.text for line in lines), split=split, before=before, after=after)
 
 
-def _lines(file: IO[bytes], name: str, faults: Faults, start: Place) -> Iterator[_Line]:
-    """The lines that are UTF-8 text."""
+def _lines(file: IO[bytes], name: str, encoding: str, faults: Faults, start: Place) -> Iterator[_Line]:
+    """The lines that are text in the file's encoding; they come in UTF-8."""
     place, rest = start, b""
     for content in _raw_lines(file, name, start, faults, LINE_BYTES):
         content = rest + content
@@ -106,7 +113,7 @@ def _lines(file: IO[bytes], name: str, faults: Faults, start: Place) -> Iterator
         whole = content if ends else content[: _whole_characters(content)]
         rest = content[len(whole) :]
         after = Place(part=start.part, offset=place.offset + len(whole), line=place.line + ends)
-        text = _decoded(whole, f"{name}, line {place.line + 1}", faults)
+        text = _decoded(whole, name, place.line + 1, encoding, faults)
         if text is not None:
             yield _Line(text=text if place.offset else text.removeprefix("\ufeff"), before=place, after=after)
         place = after
@@ -156,19 +163,25 @@ def _whole_characters(content: bytes) -> int:
     return len(content)
 
 
-def _decoded(content: bytes, where: str, faults: Faults) -> str | None:
+def _decoded(content: bytes, name: str, line: int, encoding: str, faults: Faults) -> str | None:
+    where = f"{name}, line {line}"
     zero = content.find(b"\0")
     if zero >= 0:
-        return faults.found(where, f"byte {zero + 1} is NUL, so this is no UTF-8 text")
+        return faults.found(where, f"byte {zero + 1} is NUL, so this is no {encoding} text; {advice(name)}")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return faults.found(where, f"byte {error.start + 1} is {content[error.start]:#04x}, which is not UTF-8 here")
+        if encoding == UTF8:
+            which = f"byte {error.start + 1} is {content[error.start]:#04x}"
+        else:
+            which = f"a byte is {unread_byte(content):#04x}"
+        return faults.found(where, f"{which}, which is not {encoding} here; {advice(name)}")
 
 
-def _text_of(content: bytes, where: str, field: str, faults: Faults) -> str:
+def _text_of(content: bytes, name: str, number: int, encoding: str, field: str, faults: Faults) -> str:
     """The text of a record; an empty one for a blank line or a bad record."""
-    line = _decoded(content, where, faults)
+    where = f"{name}, line {number}"
+    line = _decoded(content, name, number, encoding, faults)
     if line is None or not line.strip():
         return ""
     try:
@@ -189,14 +202,25 @@ def _text_of(content: bytes, where: str, field: str, faults: Faults) -> str:
 
 
 @contextmanager
-def _opened(name: str, start: Place) -> Iterator[IO[bytes]]:
-    """The file, unpacked, from a place on."""
+def _opened(name: str, start: Place, encoding: str) -> Iterator[IO[bytes]]:
+    """The file, unpacked and in UTF-8, from a place on."""
     try:
         packed = name.endswith(".gz")
         file: Any = gzip.open(name, "rb") if packed else Path(name).open("rb")  # noqa: SIM115  closed below
     except OSError as error:
         raise UserError(f"{name} cannot be read ({error.strerror}); use a file you may read.") from None
     with file:
+        if encoding != UTF8:
+            yield _recoded(file, encoding, start.offset)
+            return
         if start.offset:
             file.seek(start.offset)
         yield file
+
+
+def _recoded(file: IO[bytes], encoding: str, offset: int) -> IO[bytes]:
+    """A file in UTF-8, from an offset of that on: all before is decoded again, for its length is not known."""
+    found = io.BufferedReader(Recoded(file, encoding), LINE_BYTES)
+    while offset:
+        offset -= len(found.read(min(offset, LINE_BYTES))) or offset  # the file has become shorter
+    return found

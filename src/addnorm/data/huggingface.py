@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from addnorm.data import split_names
+from addnorm.data import split_names, text_file
 from addnorm.data.text import Document, TextSplits, complete
 from addnorm.errors import UserError, unknown
 
@@ -52,6 +52,10 @@ def parse(source: str) -> tuple[str, str | None, str]:
     >>> parse("hf:someone/stories::story")
     ('someone/stories', None, 'story')
     """
+    if text_file.NAMING in source:
+        raise UserError(
+            f"'{source}' names an encoding, which `datasets` does not take; give the file itself without hf:."
+        )
     parts = source.removeprefix("hf:").split(":")
     if len(parts) > 3 or not parts[0]:
         raise UserError(f"data '{source}' is not understood; use hf:NAME, hf:NAME:CONFIG or hf:NAME:CONFIG:COLUMN.")

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from addnorm.data import digits, fashion_mnist, idx, split_names
+from addnorm.data.hidden_files import shown_files, shown_here
 from addnorm.data.image_splits import Images, ImageSplits, held_out
-from addnorm.data.pictures import SUFFIXES, LeftOutWarning, is_hidden, picture, stack
+from addnorm.data.pictures import SUFFIXES, LeftOutWarning, picture, stack
 from addnorm.errors import UserError
 
 NAMED = {
@@ -49,7 +50,7 @@ def load_folder(folder: Path, *, resize: int = 0) -> ImageSplits:
     found = {split: _split_folder(folder, split) for split in split_names.NAMES}
     parts = {split: part for split, part in found.items() if part} if found["train"] else {"train": folder}
     root = parts["train"]
-    classes = tuple(sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path)))
+    classes = tuple(path.name for path in shown_here(root) if path.is_dir())
     if len(classes) < 2:
         raise UserError(
             f"{root} has {len(classes)} folders; use one folder of PNG or JPEG files for each class, two or more, "
@@ -79,12 +80,12 @@ def _read_all(files: dict[str, list[tuple[Path, int]]], resize: int) -> dict[str
 def _files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
     found: list[tuple[Path, int]] = []
     left_out: list[Path] = []
-    for child in sorted(folder.iterdir()):
-        if not child.is_dir() or is_hidden(child):
+    for child in shown_here(folder):
+        if not child.is_dir():
             continue
         if child.name not in classes:
             raise UserError(f"{child} is a class that train does not have; its classes are {', '.join(classes[:20])}.")
-        shown = sorted(path for path in child.rglob("*") if path.is_file() and not _is_hidden_below(path, child))
+        shown = shown_files(child)
         paths = [path for path in shown if path.suffix.lower() in SUFFIXES]
         if not paths:
             raise UserError(f"{child} has no picture; put PNG or JPEG files there, or remove the folder.")
@@ -95,10 +96,6 @@ def _files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
         text = f"{len(left_out)} files in {folder} do not end as pictures do and are left out: {names}"
         warnings.warn(text + (", ..." if len(left_out) > 3 else ""), LeftOutWarning, stacklevel=2)
     return found
-
-
-def _is_hidden_below(path: Path, folder: Path) -> bool:
-    return any(is_hidden(part) for part in (path, *path.parents) if part.is_relative_to(folder) and part != folder)
 
 
 def _split_folder(folder: Path, split: str) -> Path | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from addnorm.data import bible, split_names, tables, user_files
+from addnorm.data import bible, split_names, tables, text_file, user_files
 from addnorm.data.faults import BadRecord, Faults
+from addnorm.data.hidden_files import shown_here
 from addnorm.data.records import Splits, Translation
 from addnorm.data.tables import Row, Table
 from addnorm.errors import UserError
@@ -54,22 +55,23 @@ def read(path: str, *, from_: str = "", to: str = "", faults: Faults | None = No
     """
     one, plus, other = path.partition("+")
     if plus and not Path(path).expanduser().exists():
-        return read_line_files(Path(one).expanduser(), Path(other).expanduser(), faults)
-    file = Path(path).expanduser()
+        return read_line_files(one, other, faults)
     if from_ and to:
-        return _read_table(tables.read(file, [from_, to], faults, uneven=True), from_, to, faults)
-    if file.suffix.lower() in (".tsv", ".txt", ".csv") and not _has_header(file):
-        return _read_table(tables.read(file, ["1", "2"], faults, uneven=True), "1", "2", faults)
-    return _read_table(tables.read(file, [], faults), from_, to, faults)
+        return _read_table(tables.read(path, [from_, to], faults, uneven=True), from_, to, faults)
+    suffix = text_file.place(path)[0].suffix.lower()
+    if suffix in (".tsv", ".txt", ".csv") and not _has_header(path):
+        return _read_table(tables.read(path, ["1", "2"], faults, uneven=True), "1", "2", faults)
+    return _read_table(tables.read(path, [], faults), from_, to, faults)
 
 
-def read_line_files(source: Path, target: Path, faults: Faults | None = None) -> list[Translation]:
+def read_line_files(one: Path | str, other: Path | str, faults: Faults | None = None) -> list[Translation]:
     """The translations in two files, line by line; lines that are blank in both are skipped.
 
     Raises:
         UserError: the files differ in length, or a line is blank in one of them.
     """
-    ones, others = user_files.read_lines(source), user_files.read_lines(target)
+    (source, of_source), (target, of_target) = text_file.place(one), text_file.place(other)
+    ones, others = text_file.read_lines(source, of_source), text_file.read_lines(target, of_target)
     if len(ones) != len(others):
         longer = source if len(ones) > len(others) else target
         raise UserError(
@@ -100,7 +102,7 @@ def _read_table(table: Table, from_: str, to: str, faults: Faults | None) -> lis
     return table.records(lambda row: Translation(source=row.text(one), target=row.text(other)), faults)
 
 
-def _has_header(path: Path) -> bool:
+def _has_header(path: str) -> bool:
     names = {column.lower() for column in tables.first_line(path)}
     return bool(names.intersection(SOURCE)) and bool(names.intersection(TARGET))
 
@@ -126,15 +128,13 @@ def _read_hub(table: Table, from_: str, to: str, faults: Faults) -> list[Transla
 
 def _line_files_of_folder(source: str, from_: str, to: str) -> dict[str, str]:
     """The pairs of line files in a folder, train.en and train.es for example, as "SOURCE+TARGET"."""
-    folder = Path(source).expanduser()
+    folder, encoding = text_file.place(source)
     if not source or not folder.is_dir():
         return {}
     found: dict[str, str] = {}
     for split, stems in split_names.NAMES.items():
         files = [
-            path
-            for path in sorted(folder.iterdir())
-            if path.stem.lower() in stems and path.suffix not in tables.SUFFIXES
+            path for path in shown_here(folder) if path.stem.lower() in stems and path.suffix not in tables.SUFFIXES
         ]
         endings = {path.suffix.removeprefix("."): path for path in files if path.is_file()}
         if not endings:
@@ -148,5 +148,5 @@ def _line_files_of_folder(source: str, from_: str, to: str) -> dict[str, str]:
         for name in names:
             if name not in endings:
                 raise UserError(f"{folder} has {', '.join(path.name for path in files)}, none ends in .{name}; add it.")
-        found[split] = "+".join(str(endings[name]) for name in names)
+        found[split] = "+".join(text_file.named(endings[name], encoding) for name in names)
     return found

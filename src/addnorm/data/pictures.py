@@ -86,11 +86,6 @@ def stack(pictures: Sequence[np.ndarray], paths: Sequence[Path]) -> UInt8[np.nda
     return np.stack([np.broadcast_to(pixels, (*pixels.shape[:2], channels)) for pixels in pictures])
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether a file browser would not show it: what systems leave beside a user's files (._0.png, __MACOSX)."""
-    return path.name.startswith(".") or path.name == "__MACOSX"
-
-
 def _upright(image: Any) -> Any:
     """Turned as EXIF says; a picture whose EXIF cannot be read is shown as it is stored."""
     from PIL import ImageOps

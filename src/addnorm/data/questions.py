@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from addnorm.data import cloze, tables, user_files
+from addnorm.data import cloze, tables, text_file, user_files
 from addnorm.data.faults import BadRecord, Faults, RecordWarning
 from addnorm.data.records import Answer, Question, Splits
 from addnorm.errors import UserError
@@ -44,18 +44,18 @@ def load(source: str, *, skip_bad: bool = False, drop_repeats: bool = False) -> 
         records = {split: reading.rows(table) for split, table in tables.load(source, []).items()}
     else:
         paths = user_files.find(source, SUFFIXES)
-        records = {split: reading.file(Path(path).expanduser()) for split, path in paths.items()}
+        records = {split: reading.file(name) for split, name in paths.items()}
     notes = reading.mended(source)
     return user_files.assemble(source, records, lambda question: question.context, notes, reading.faults, drop_repeats)
 
 
-def read(path: Path) -> list[Question]:
+def read(file: Path | str) -> list[Question]:
     """The questions in a SQuAD file, or in a file of JSON lines.
 
     Raises:
         UserError: the file is missing, no such file, or an answer does not stand in its context.
     """
-    return _Reading(Faults(skip=False)).file(path)
+    return _Reading(Faults(skip=False)).file(file)
 
 
 class _Reading:
@@ -68,11 +68,12 @@ class _Reading:
     def __init__(self, faults: Faults) -> None:
         self.faults, self.moved = faults, list[str]()
 
-    def file(self, path: Path) -> list[Question]:
-        """The questions in a file."""
+    def file(self, file: Path | str) -> list[Question]:
+        """The questions in a file, which may have its encoding behind it."""
+        path, encoding = text_file.place(file)
         if path.suffix.lower() == ".jsonl":
-            return self.rows(tables.read(path, [], self.faults))
-        text = user_files.read_text(path)
+            return self.rows(tables.read(file, [], self.faults))
+        text = text_file.read_text(path, encoding)
         try:
             content = parsed(text)
         except json.JSONDecodeError as error:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from addnorm.data.text import HELD_OUT, Document, TextSplits, hold_out, read_text
+from addnorm.data.text import HELD_OUT, Document, TextSplits, hold_out
+from addnorm.data.text_file import read_text
 from addnorm.errors import UserError
 
 FILES = ("sentiment/pos.txt", "sentiment/neg.txt")

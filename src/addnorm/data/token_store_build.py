@@ -20,6 +20,7 @@ from addnorm.data import documents, tokenizer
 from addnorm.data.faults import Faults
 from addnorm.data.pieces import Piece, Place
 from addnorm.data.split_writer import SplitWriter
+from addnorm.data.text_file import UTF8
 from addnorm.data.token_store import FORMAT, INDEX, SPLITS, UNIGRAMS
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.data.tokenizing import TokenizeConfig
@@ -198,7 +199,8 @@ class _Build:
         tokens = sum(writer.tokens for writer in self.writers.values())
         total = sum(part.size for part in self.parts)
         done = sum(part.size for part in self.parts[: self.place.part])
-        if self.parts[self.place.part].name.endswith(".gz"):
+        part = self.parts[self.place.part]
+        if part.name.endswith(".gz") or part.encoding != UTF8:  # their bytes are not those of the file
             return Progress(tokens=tokens, share=done / total if total else None)
         return Progress(tokens=tokens, share=(done + self.place.offset) / total if total else None)
 

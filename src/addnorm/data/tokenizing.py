@@ -14,7 +14,8 @@ class TokenizeConfig:
 
     source: str = field(metadata={"positional": True})
     """A text file, a file of JSON lines (.jsonl), either also gzipped (.gz), a folder of such files,
-    "train=A,validation=B,test=C", or hf:NAME[:CONFIG][:COLUMN] of a `datasets` data set, which is streamed."""
+    "train=A,validation=B,test=C", each with ";encoding=NAME" behind it where it is not in UTF-8, or
+    hf:NAME[:CONFIG][:COLUMN] of a `datasets` data set, which is streamed."""
     tokenizer: str = "byte"
     """byte, bpe:SIZE to train a byte-level BPE on the first 20 million characters of the training documents, or
     hf:FOLDER for the tokenizer of a Hugging Face checkpoint or of a run."""

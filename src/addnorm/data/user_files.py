@@ -1,4 +1,4 @@
-"""What a user's source names: files for training, validation and test, and their lines."""
+"""What a user's source names: files for training, validation and test, and the records of each."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from addnorm.data import repeats, split_names
+from addnorm.data import repeats, split_names, text_file
 from addnorm.data.faults import Faults
+from addnorm.data.hidden_files import shown_here
 from addnorm.data.records import Record, Splits, hold_out
 from addnorm.data.split_names import SPLITS
 from addnorm.errors import UserError
-from addnorm.files import absent
 
 
 def find(source: str, suffixes: Sequence[str]) -> dict[str, str]:
@@ -19,7 +19,7 @@ def find(source: str, suffixes: Sequence[str]) -> dict[str, str]:
 
     Args:
         source: a file; a folder with files that have train, validation (valid, val, dev) and test in their names; or
-            "train=FILE,validation=FILE,test=FILE".
+            "train=FILE,validation=FILE,test=FILE". Each may have ";encoding=NAME" behind it, see `text_file.parse`.
         suffixes: endings of the files looked for in a folder.
 
     Raises:
@@ -27,9 +27,9 @@ def find(source: str, suffixes: Sequence[str]) -> dict[str, str]:
     """
     if found := split_names.named(source):
         return found
-    path = Path(source).expanduser()
+    path, encoding = text_file.place(source)
     if source and path.is_dir():
-        return _in_folder(path, suffixes)
+        return {split: text_file.named(file, encoding) for split, file in _in_folder(path, suffixes).items()}
     if source:
         return {"train": source}
     raise UserError(f"data is empty; use a file ({', '.join(suffixes)}), a folder, train=FILE,test=FILE, or hf:NAME.")
@@ -79,43 +79,8 @@ def _asked(record: Any) -> tuple[str, ...]:
     return tuple(" ".join(text.lower().split()) for text in texts)
 
 
-def read_lines(path: Path) -> list[str]:
-    r"""A file's lines without their ends, \n or \r\n, and without a byte-order mark.
-
-    Raises:
-        UserError: the file is missing, empty, or not UTF-8 text; the line of the first bad byte is named.
-    """
-    return read_text(path).removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
-
-
-def read_text(path: Path) -> str:
-    """A file's text; the same errors as `read_lines`."""
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is not a regular file; use a text file in UTF-8.")
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = absent(path) if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise UserError(f"{path} {reason}; use a text file in UTF-8.") from None
-    if b"\0" in content:
-        line = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise UserError(f"{path}, line {line}, has a NUL byte: it is no UTF-8 text; save it as UTF-8 (not UTF-16).")
-    try:
-        text = content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}, line {line}, has the byte {content[error.start]:#04x}: save the file as UTF-8."
-        ) from None
-    if not text.strip():
-        raise UserError(f"{path} is empty; use a file with records in it.")
-    return text
-
-
 def _in_folder(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in suffixes)
+    files = [path for path in shown_here(folder) if path.is_file() and path.suffix.lower() in suffixes]
     found: dict[str, str] = {}
     for split in SPLITS:
         own = [path for path in files if split_names.in_file_name(path.stem) == split]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from addnorm.data.hidden_files import shown_files, shown_here
 from addnorm.data.moving_digits import MovingDigits
-from addnorm.data.pictures import SUFFIXES, Size, is_hidden, picture, stack
+from addnorm.data.pictures import SUFFIXES, Size, picture, stack
 from addnorm.data.text import HELD_OUT
 from addnorm.data.video_file import read_file
 from addnorm.errors import UserError
@@ -173,21 +174,15 @@ def _find(path: Path) -> list[Path]:
     """The videos of a source: files, or folders of frames."""
     if path.is_file() or _pictures(path):
         return [path]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEOS and _is_shown(file))
-    folders = sorted(
-        folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder) and _pictures(folder)
-    )
+    files = [file for file in shown_files(path) if file.suffix.lower() in VIDEOS]
+    folders = [folder for folder in shown_here(path) if folder.is_dir() and _pictures(folder)]
     if not files and not folders:
         raise UserError(f"{path} has no video; use {', '.join(VIDEOS)} files or folders of PNG or JPEG frames.")
     return files or folders
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and _is_shown(file))
-
-
-def _is_shown(file: Path) -> bool:
-    return file.is_file() and not is_hidden(file)
+    return [file for file in shown_here(folder) if file.suffix.lower() in PICTURES and file.is_file()]
 
 
 def _hold_out(names: list[str], videos: list[np.ndarray], frames: int, source: str) -> list[tuple[np.ndarray, ...]]:

@@ -159,14 +159,15 @@ def _lines(given: str) -> list[str]:
     Raises:
         UserError: there is nothing to translate, or the file is no text.
     """
-    from addnorm.data.text import read_text
+    from addnorm.data.text_file import parse, read_text
 
-    path = Path(given)
+    name, encoding = parse(given)
+    path = Path(name)
     try:
         is_file = path.is_file()
     except (OSError, ValueError):  # a text too long for a name
         is_file = False
-    lines = (read_text(path) if is_file else given).splitlines()
+    lines = (read_text(path, encoding) if is_file else given).splitlines()
     empty = next((number for number, line in enumerate(lines, start=1) if not line.strip()), None)
     if not lines or empty:
         where = f"line {empty} of {path}" if is_file else "the text to translate"
