@@ -45,9 +45,12 @@ def read_bytes(path: Path, longest: int = LONGEST) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe waits for its other end
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
             raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, not a file", str(path))
-        content = file.read(longest + 1)
+        content = file.read(min(about.st_size, longest) + 1)  # takes the memory for all it is asked for at once
+        if len(content) > about.st_size:  # it grows, or its system does not tell its size
+            content += file.read(longest + 1 - len(content))
     if len(content) > longest:
         raise OSError(errno.EFBIG, f"it is longer than {longest:,} bytes", str(path))
     return content

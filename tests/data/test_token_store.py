@@ -205,7 +205,7 @@ def test_bad_records_stop_the_build_or_are_counted_and_listed(source, tmp_path):
 @pytest.mark.parametrize(
     "given, said",
     [
-        ("nowhere", "'nowhere' does not exist; use a file, a folder"),
+        ("nowhere", "'nowhere' does not exist in .*; use a file, a folder"),
         ("", "'' is no file and no folder"),
         ("{empty}", r"has no files \.txt"),
         ("train=nowhere", "'nowhere' does not exist"),

@@ -72,7 +72,8 @@ class CompareConfig:
     task: str = "language-modeling"
     """What is learned: a name of `addnorm tasks`, with optional fields, or a Python file that defines a task."""
     data: str = "shakespeare"
-    """shakespeare (shipped), a text file, a folder of *.txt, or hf:NAME of a `datasets` data set."""
+    """shakespeare (shipped), a text file, a folder of *.txt (in another encoding than UTF-8: "FILE;encoding=latin-1"),
+    or hf:NAME of a `datasets` data set."""
     tokenizer: str = "byte"
     """byte, or bpe:SIZE to train a byte-level BPE of SIZE entries on the training text."""
     d_model: int = 32
