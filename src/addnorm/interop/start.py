@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from addnorm import schemes
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
+from addnorm.interop.another_scheme import as_trained, eps_of
+from addnorm.interop.norm_places import norms_at
 from addnorm.interop.sources import Source, body_prefix, is_fresh, read, shape_of, tokenizer_of
+from addnorm.residual import Scheme
 from addnorm.stack import Stack
 
 _OF_THE_SCHEME = {"connection", "entrance", "exit", "inside", "logits"}
@@ -61,6 +64,8 @@ class Started:
 def completed(given: Mapping[str, Any], init: str) -> dict[str, Any]:
     """The fields of `RunConfig` that a user gave, with scheme, shape and tokenizer of what the run starts from.
 
+    A scheme that was given takes kind and eps of its norms from there too, where it does not say them.
+
     Args:
         given: the fields that the user chose.
         init: what the run starts from: the user's choice, or the task's default.
@@ -79,8 +84,10 @@ def completed(given: Mapping[str, Any], init: str) -> dict[str, Any]:
                 f"leave --{name.replace('_', '-')} out, or start from something else."
             )
     tokenizer = tokenizer_of(init)
+    own = found["scheme"]
     found |= {} if tokenizer is None else {"tokenizer": tokenizer}
-    return {**found, **given, "init": init}
+    chosen = {"scheme": as_trained(given["scheme"], own)} if "scheme" in given else {}
+    return {**found, **given, **chosen, "init": init}
 
 
 def configured(config: RunConfig, given: Iterable[str] = ()) -> RunConfig:
@@ -103,8 +110,8 @@ def start_from(model: nn.Module, init: str, *, task: str | None = None) -> Start
     """Load into a fresh model what fits of earlier weights.
 
     The body's tensors are found by their names within the body. Under another scheme than the weights were trained
-    under only the sublayers and the embedding are taken. What stands outside the body (a head) is taken from a run of
-    the same task, where its shape fits.
+    under only the sublayers, the embedding and the norms that stand at the same places (`norms_at`) are taken. What
+    stands outside the body (a head) is taken from a run of the same task, where its shape fits.
 
     Args:
         model: a body of `addnorm.models`, or a module that holds one.
@@ -122,7 +129,8 @@ def start_from(model: nn.Module, init: str, *, task: str | None = None) -> Start
     source, mine = read(init), model.state_dict()
     stack = _stack_of(model)
     same = schemes.format(stack.scheme) in source.equivalent
-    taken = dict(_matches(mine, source, same, task))
+    homes = {} if same else _homes(source, stack, mine)
+    taken = dict(_matches(mine, source, None if same else homes, task))
     _check_all_taken(source, taken, body_prefix(mine), same)
     for name, tensor in taken.items():
         mine[name].copy_(tensor)
@@ -134,7 +142,7 @@ def start_from(model: nn.Module, init: str, *, task: str | None = None) -> Start
         loaded=tuple(taken),
         new=new,
         left_out=(*source.left_out, *_left(source, taken, body_prefix(mine))),
-        warnings=(*_warnings(source, stack, same), *_thawed_(model, new)),
+        warnings=(*_warnings(source, stack, None if same else homes), *_thawed_(model, new)),
     )
 
 
@@ -146,8 +154,35 @@ def _thawed_(model: nn.Module, new: tuple[str, ...]) -> Iterator[str]:
         yield f"{len(found)} tensors of the frozen layers are new: these are trained, the loaded ones stay frozen."
 
 
-def _matches(mine: dict[str, Tensor], source: Source, same: bool, task: str | None) -> Iterator[tuple[str, Tensor]]:
-    """The model's tensors with those that they are filled from."""
+def _homes(source: Source, stack: Stack, mine: dict[str, Tensor]) -> dict[str, str]:
+    """What of another scheme's parameters fits: ours by the source's, by their names within the body."""
+    own, width = schemes.parse(source.equivalent[0]), _width(mine)
+    if type(own) is type(stack.scheme) and own.norm == stack.scheme.norm:
+        prefix = body_prefix(mine)
+        shapes = {name.removeprefix(prefix): tensor.shape for name, tensor in mine.items()}
+        fitting = (name for name, tensor in source.body.items() if shapes.get(name) == tensor.shape)
+        return {name: name for name in fitting if _is_the_schemes(name)}
+    if width is None:
+        return {}
+    theirs = {norm.place: norm for norm in norms_at(own, stack.sites, width)}
+    pairs = [(norm, theirs.get(norm.place)) for norm in norms_at(stack.scheme, stack.sites, width)]
+    return {
+        f"stack.{ours.name}.{part}": f"stack.{other.name}.{part}"
+        for ours, other in pairs
+        if other is not None and other.kind is ours.kind
+        for part in ("weight", "bias")
+    }
+
+
+def _width(mine: dict[str, Tensor]) -> int | None:
+    """The width of the stream, which the output projections of attention write to."""
+    return next((len(tensor) for name, tensor in mine.items() if name.endswith("o_proj.weight")), None)
+
+
+def _matches(
+    mine: dict[str, Tensor], source: Source, homes: dict[str, str] | None, task: str | None
+) -> Iterator[tuple[str, Tensor]]:
+    """The model's tensors with those that they are filled from; `homes` for another scheme's, None for the same."""
     prefix = body_prefix(mine)
     for name, tensor in mine.items():
         if not name.startswith(prefix):
@@ -156,8 +191,8 @@ def _matches(mine: dict[str, Tensor], source: Source, same: bool, task: str | No
                 yield name, other
             continue
         inner = name.removeprefix(prefix)
-        other = source.body.get(inner)
-        if other is None or not (same or not _is_the_schemes(inner)):
+        other = source.body.get(inner if homes is None or not _is_the_schemes(inner) else homes.get(inner, ""))
+        if other is None:
             continue
         if other.shape != tensor.shape:
             raise _unfitting(name, tensor, source, other)
@@ -186,16 +221,30 @@ def _left(source: Source, taken: dict[str, Tensor], prefix: str) -> list[str]:
     return body + [name for name in source.outside if name not in taken]
 
 
-def _warnings(source: Source, stack: Stack, same: bool) -> Iterator[str]:
+def _warnings(source: Source, stack: Stack, homes: dict[str, str] | None) -> Iterator[str]:
     ours, side = schemes.format(stack.scheme), stack.sites[0].side
-    if not same:
+    if homes is not None:
+        rest = (
+            "and its norms that stand at the same places; the rest of the connections is new"
+            if homes
+            else ("the connections (norms, gates) are new")
+        )
         yield (
             f"{source.name} was trained under {source.equivalent[0]}, the run is under {ours}: its sublayers are "
-            "loaded, the connections (norms, gates) are new."
+            f"loaded, {rest}."
         )
+        yield from _norm_warnings(schemes.parse(source.equivalent[0]), stack.scheme, bool(homes))
     if source.side is not None and source.side != side:
         seen = {"encoder": "every token", "decoder": "earlier tokens only"}
         yield f"in {source.name} a token saw {seen[source.side]}, here {seen[side]}."
+
+
+def _norm_warnings(own: Scheme, ours: Scheme, taken: bool) -> Iterator[str]:
+    """What of the norms is not as it was, where both have norms."""
+    if own.norm != ours.norm and "none" not in (own.norm, ours.norm):
+        yield f"its norms were of kind {own.norm}, here they are of kind {ours.norm}, with gains of their own."
+    elif taken and eps_of(own) != eps_of(ours):
+        yield f"its norms had an eps of {eps_of(own)}, here it is {eps_of(ours)}."
 
 
 def _is_the_schemes(name: str) -> bool:
