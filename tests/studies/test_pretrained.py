@@ -33,7 +33,7 @@ def test_the_weights_bring_shape_depth_tokenizer_and_the_baseline(start):
     assert (found["d_model"], found["d_ff"], found["layers"]) == (24, 40, (1,))
     assert found["tokenizer"] == f"hf:{start['init']}"
     assert schemes.parse(found["baseline"]) == schemes.parse("post-norm(norm=rms)")
-    assert found["schemes"] == (found["baseline"], "pre-norm", "mhc")
+    assert found["schemes"] == (found["baseline"], "pre-norm(norm=rms)", "mhc(norm=rms)")
 
 
 def test_what_trains_a_task_from_earlier_weights_is_taken_with_them(start):
@@ -66,5 +66,5 @@ def test_all_runs_start_from_the_weights(start, tmp_path):
         about = json.loads((tmp_path / "out" / "runs" / run.name / "run.json").read_text())
         lines.setdefault(run.config.scheme, set()).add(tuple(about["started_from"][:2]))
     assert all(len(found) == 1 for found in lines.values())
-    own, other = lines["post-norm(norm=rms)"].pop(), lines["pre-norm"].pop()
+    own, other = lines["post-norm(norm=rms)"].pop(), lines["pre-norm(norm=rms)"].pop()
     assert not any("new:" in line for line in own) and "new: stack" in other[1]

@@ -31,8 +31,9 @@ def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
     ]
     if spec.init not in INIT_RULES:
         found.append(
-            f"All runs start from {spec.init}: a scheme that it was not trained under gets its sublayers alone, "
-            "under new connections (norms, gates), which counts against that scheme."
+            f"All runs start from {spec.init}: a scheme that it was not trained under gets its sublayers, and "
+            "its norms where both have one at the same place; the rest of its connections is new, which counts against "
+            "that scheme."
         )
     if judging < FEWEST:
         found[0] = f"Fewer than {FEWEST} seeds to judge by: there are no intervals, and nothing is decided."

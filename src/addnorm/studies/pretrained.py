@@ -9,6 +9,7 @@ from typing import Any
 from addnorm.config import Shape
 from addnorm.errors import UserError
 from addnorm.interop import start
+from addnorm.interop.another_scheme import as_trained
 from addnorm.interop.sources import is_fresh
 from addnorm.specification import parts
 from addnorm.studies.spec import CompareConfig
@@ -18,7 +19,7 @@ def completed(given: Mapping[str, Any], defaults: Mapping[str, Any], training: M
     """The fields of a `CompareConfig` for the weights that `given["init"]` names.
 
     The schemes are those that were given, or the one of the weights, which is then the baseline, and the defaults'
-    others. There is one depth, that of the weights.
+    others; what they leave open about their norms is as in the weights. There is one depth, that of the weights.
 
     Args:
         given: the fields that the user chose.
@@ -41,7 +42,10 @@ def completed(given: Mapping[str, Any], defaults: Mapping[str, Any], training: M
     others = [other for other in defaults.get("schemes", CompareConfig.schemes) if parts("scheme", other)[0] != name]
     taken = {key: value for key, value in found.items() if key in own}
     trained = {} if is_fresh(training.get("init", "xavier")) else _as_trained(training)
-    return {**defaults, **trained, "schemes": (scheme, *others), "baseline": scheme, **taken, **given, "layers": layers}
+    chosen = {**defaults, **trained, "schemes": (scheme, *others), "baseline": scheme, **taken, **given}
+    schemes = tuple(as_trained(text, scheme) for text in chosen["schemes"])
+    baseline = as_trained(str(chosen["baseline"]), scheme)
+    return {**chosen, "schemes": schemes, "baseline": baseline, "layers": layers}
 
 
 def _as_trained(training: Mapping[str, Any]) -> dict[str, Any]:
