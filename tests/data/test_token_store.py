@@ -12,6 +12,7 @@ import pytest
 
 from addnorm.data import token_store_build, tokenizer
 from addnorm.data.epochs import WindowStream
+from addnorm.data.repeats import RepeatWarning
 from addnorm.data.token_store import TokenStore, is_store
 from addnorm.data.token_store_build import build
 from addnorm.data.tokenizer import ByteTokenizer
@@ -356,3 +357,59 @@ def test_a_small_store_is_a_store_and_other_folders_are_none(source, tmp_path):
     assert is_store(tmp_path / "store") and is_store(str(tmp_path / "store"))
     assert not is_store(tmp_path) and not is_store("shakespeare") and not is_store("a" * 5000)
     assert (tmp_path / "store" / tokenizer.FILE).exists()
+
+
+def named_splits(tmp_path):
+    """Of 10 held-out validation documents 3 are in training too, one of those twice there; of 200 for test one."""
+    train = write_records(tmp_path / "train.jsonl", 400, "t")
+    held = write_records(tmp_path / "valid.jsonl", 7, "v") + [train[5].upper(), f"  {train[5]}\n", train[300]]
+    tests = write_records(tmp_path / "test.jsonl", 199, "s") + [train[7]]
+    for name, texts in (("valid", held), ("test", tests)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return train
+
+
+def test_held_out_documents_that_stand_in_training_are_counted(tmp_path):
+    named_splits(tmp_path)
+    with pytest.warns(
+        RepeatWarning, match="30.0% of the validation documents and 0.5% of the test documents of .* too"
+    ):
+        index = build(config(tmp_path), tmp_path / "store")
+    assert index["repeats"] == {"validation": 3, "test": 1, "left_out": 0}
+    assert index["splits"]["train"]["documents"] == 400
+    assert TokenStore(tmp_path / "store").notes == tuple(index["notes"]) and "30.0%" in index["notes"][0]
+
+
+@pytest.mark.parametrize("name", ["byte", "bpe:300"])
+def test_repeats_can_be_left_out_of_training(tmp_path, name, recwarn):
+    train = named_splits(tmp_path)
+    index = build(config(tmp_path, tokenizer=name, drop_repeats=True), tmp_path / "store")
+    assert not [one for one in recwarn if one.category is RepeatWarning]
+    assert index["repeats"] == {"validation": 3, "test": 1, "left_out": 3}
+    assert index["notes"] == ["left 3 documents out of training that are held out too"]
+    store = TokenStore(tmp_path / "store")
+    assert documents_of(store, "train") == [text for place, text in enumerate(train) if place not in (5, 7, 300)]
+    assert len(documents_of(store, "validation")) == 10
+    if name != "byte":  # the vocabulary is not learned from them either
+        rest = [json.dumps({"text": text}) + "\n" for place, text in enumerate(train) if place not in (5, 7, 300)]
+        (tmp_path / "train.jsonl").write_text("".join(rest))
+        build(config(tmp_path, tokenizer=name), tmp_path / "plain")
+        assert files(tmp_path / "plain")["tokenizer.json"] == files(tmp_path / "store")["tokenizer.json"]
+
+
+def test_a_build_that_is_broken_off_knows_the_repeats_it_has_met(tmp_path, monkeypatch):
+    named_splits(tmp_path)
+    build(config(tmp_path, drop_repeats=True), tmp_path / "whole")
+    monkeypatch.setattr(token_store_build, "SAVED_CHARACTERS", 500)
+    with pytest.raises(Stop):
+        build(config(tmp_path, drop_repeats=True), tmp_path / "store", on_progress=stopping_after(330))
+    build(config(tmp_path, drop_repeats=True), tmp_path / "store", resume=True)
+    assert files(tmp_path / "store") == files(tmp_path / "whole")
+
+
+def test_training_documents_that_are_all_held_out_are_refused(tmp_path):
+    write_records(tmp_path / "train.jsonl", 9)
+    for name in ("valid", "test"):
+        write_records(tmp_path / f"{name}.jsonl", 9)
+    with pytest.raises(UserError, match="all training documents of .* are held out too"):
+        build(config(tmp_path, drop_repeats=True), tmp_path / "store")

@@ -99,4 +99,5 @@ def _summary(index: dict[str, Any], out: Path, wall_s: float) -> list[str]:
     if bad["count"]:
         lines += [f"left out         {bad['count']:,} bad records; index.json lists the first {len(bad['first'])}"]
         lines += [f"                 {text}" for text in bad["first"][:5]]
+    lines += [f"note             {note}" for note in index.get("notes", [])]  # older stores have none
     return [*lines, f"folder           {out}", f"\naddnorm train --data {out}"]

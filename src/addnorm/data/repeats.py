@@ -40,7 +40,7 @@ def of_text(splits: TextSplits, *, drop: bool = False) -> TextSplits:
         for split, found in held.items()
     }
     if not drop or not any(shares.values()):
-        return replace(splits, notes=(*splits.notes, *_notes(splits.origin, "text", shares)))
+        return replace(splits, notes=(*splits.notes, *notes(splits.origin, "text", shares)))
     taken = {key for found in held.values() for _, key in found}
     train = tuple(Document(name=one.name, text=_without(one.text, taken)) for one in splits.train)
     train = tuple(document for document in train if document.text.strip())
@@ -70,7 +70,7 @@ def of_records(
     seen = {key(record) for record in train}
     shares = {split: _ratio(sum(one in seen for one in keys), len(keys)) for split, keys in held.items()}
     if not drop or not any(shares.values()):
-        return train, _notes(origin, "records", shares)
+        return train, notes(origin, "records", shares)
     taken = {one for keys in held.values() for one in keys}
     kept = tuple(record for record in train if key(record) not in taken)
     if not kept:
@@ -78,7 +78,14 @@ def of_records(
     return kept, (f"left {len(train) - len(kept):,} records out of training that are held out too",)
 
 
-def _notes(origin: str, what: str, shares: Mapping[str, float]) -> tuple[str, ...]:
+def notes(origin: str, what: str, shares: Mapping[str, float]) -> tuple[str, ...]:
+    """What there is to say of the share of each held-out split that stands in training too; a warning where it is much.
+
+    Args:
+        origin: as the user named the source.
+        what: the splits consist of.
+        shares: of each split.
+    """
     said = [f"{share:.1%} of the {split} {what}" for split, share in shares.items() if share]
     if not said:
         return ()
@@ -97,13 +104,14 @@ def _passages(documents: Iterable[Document]) -> Iterator[tuple[str, str]]:
     """Sentences and lines, and each as it is compared: case and white space do not count."""
     for document in documents:
         for found in _SENTENCE.finditer(document.text):
-            if len(key := _key(found.group())) >= SHORTEST:
+            if len(key := comparable(found.group())) >= SHORTEST:
                 yield found.group(), key
 
 
 def _without(text: str, taken: set[str]) -> str:
-    return _SENTENCE.sub(lambda found: "" if _key(found.group()) in taken else found.group(), text)
+    return _SENTENCE.sub(lambda found: "" if comparable(found.group()) in taken else found.group(), text)
 
 
-def _key(passage: str) -> str:
+def comparable(passage: str) -> str:
+    """A passage as it is compared: case and white space do not count."""
     return " ".join(passage.lower().split())

@@ -147,6 +147,12 @@ class TokenStore:
             self.verify()
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was said of its text when it was made; stores of old say nothing."""
+        given = self.index.get("notes")
+        return tuple(note for note in given if isinstance(note, str)) if isinstance(given, list) else ()
+
+    @property
     def name_of_tokenizer(self) -> str:
         """As `--tokenizer` names it."""
         return self.index["tokenizer"]

@@ -18,6 +18,7 @@ from typing import Any
 
 from addnorm.data import documents, tokenizer
 from addnorm.data.faults import Faults
+from addnorm.data.held_out_documents import HeldOutDocuments
 from addnorm.data.pieces import Piece, Place
 from addnorm.data.split_writer import SplitWriter
 from addnorm.data.text_file import UTF8
@@ -92,6 +93,7 @@ class _Build:
         saved = self._saved()
         self.faults = Faults(skip=config.skip_bad, count=saved.get("bad", 0), first=saved.get("first_bad"))
         self.place = Place(**saved.get("place", {}))
+        self.repeats = HeldOutDocuments(self._held_out_pieces(), saved.get("repeats"))
         self.tokenizer = self._tokenizer()
         states = saved.get("splits", {})
         self.writers = {
@@ -105,7 +107,9 @@ class _Build:
             for piece in documents.read(
                 self.config.source, self.parts, self.config.text_field, self.faults, self.place
             ):
-                self.writers[self._split(piece)].add(piece)
+                split = self._split(piece)
+                if split != "train" or not self.repeats.meet(piece.text, drop=self.config.drop_repeats):
+                    self.writers[split].add(piece)
                 self.place = piece.after
                 unsaved += len(piece.text)
                 if unsaved >= SAVED_CHARACTERS:
@@ -124,6 +128,8 @@ class _Build:
         if empty:
             count = sum(split["documents"] for split in splits.values())
             (self.folder / PROGRESS).unlink(missing_ok=True)  # going on would come here again
+            if "train" in empty and self.repeats.left_out:
+                raise UserError(f"all training documents of {self.config.source} are held out too; use other texts.")
             raise UserError(
                 f"{self.config.source} has {count} documents, of which none fell to {' and '.join(empty)}; use more "
                 "text, a larger --held-out, or train=A,validation=B,test=C. Small texts are trained on as they are."
@@ -138,6 +144,8 @@ class _Build:
             "unigrams_sha256": sha256(self.folder / UNIGRAMS),
             "splits": splits,
             "bad_records": {"count": self.faults.count, "first": self.faults.first},
+            "repeats": self.repeats.counts() | {"left_out": self.repeats.left_out},
+            "notes": list(self.repeats.notes(self.config.source, drop=self.config.drop_repeats)),
         }
         write_json(self.folder / INDEX, index)
         return index
@@ -145,7 +153,8 @@ class _Build:
     def _save(self) -> None:
         states = {split: writer.state() for split, writer in self.writers.items()}
         about = {"plan": self._plan(), "place": asdict(self.place), "splits": states}
-        write_json(self.folder / PROGRESS, about | {"bad": self.faults.count, "first_bad": self.faults.first})
+        found = {"bad": self.faults.count, "first_bad": self.faults.first, "repeats": self.repeats.state()}
+        write_json(self.folder / PROGRESS, about | found)
 
     def _saved(self) -> dict[str, Any]:
         path = self.folder / PROGRESS
@@ -177,13 +186,22 @@ class _Build:
         found.save(path)
         return found
 
+    def _held_out_pieces(self) -> Iterator[Piece]:
+        """What the source itself holds out, read ahead of the training documents that may be the same."""
+        for number, part in enumerate(self.parts):
+            if part.split in ("validation", "test"):
+                yield from self._read(self.parts[: number + 1], Place(part=number))
+
+    def _read(self, parts: list[documents.Part], place: Place) -> Iterator[Piece]:
+        """Pieces whose bad records are told of when they are read for good."""
+        faults = Faults(skip=self.config.skip_bad)
+        return documents.read(self.config.source, parts, self.config.text_field, faults, place)
+
     def _training_texts(self) -> Iterator[str]:
-        """The training documents; bad records are told of when the documents are read for good."""
-        config = self.config
-        for piece in documents.read(
-            config.source, self.parts, config.text_field, Faults(skip=config.skip_bad), Place()
-        ):
-            if self._split(piece) == "train":
+        """The training documents."""
+        drop = self.config.drop_repeats
+        for piece in self._read(self.parts, Place()):
+            if self._split(piece) == "train" and not (drop and self.repeats.has(piece.text)):
                 yield piece.text
 
     def _split(self, piece: Piece) -> str:

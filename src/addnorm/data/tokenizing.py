@@ -28,6 +28,9 @@ class TokenizeConfig:
     skip_bad: bool = False
     """Leave out and list records that cannot be read (not UTF-8, not JSON, no such field) instead of stopping."""
 
+    drop_repeats: bool = False
+    """Leave documents out of training that the source's validation or test has too; they are counted in any case."""
+
     def __post_init__(self) -> None:
         check_count("shard_tokens", self.shard_tokens)
         check_probability("held_out", self.held_out)

@@ -270,6 +270,7 @@ def _stored(config: RunConfig, kept: Tokenizer | None) -> Corpus:
         counts=store.unigrams(),
         bytes_per_token={name: store.bytes_per_token(name) for name in held_out},
         fingerprint=store.fingerprint,
+        notes=store.notes,
     )
 
 
