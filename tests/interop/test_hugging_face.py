@@ -204,7 +204,11 @@ def test_weights_of_another_shape_than_the_config_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("scheme", "options", "message"),
     [
-        ("deep-norm", {}, "gpt2: its scheme is gpt2-init, not deep-norm; llama"),
+        ("deep-norm", {}, "bert: it is an encoder; gpt2: its scheme is gpt2-init, not deep-norm; llama"),
+        # mHC's eps of 1e-20 is none of a norm's: norms have 1e-5 there.
+        ("mhc", {}, "gpt2: its scheme is gpt2-init, not mhc; llama: its scheme is pre-norm(norm=rms), not mhc;"),
+        ("altup", {}, "gpt2: its scheme is gpt2-init, not altup; llama: its scheme is pre-norm(norm=rms), not altup;"),
+        ("pre-norm(eps=0.001)", {"bias": False}, "llama: its scheme is pre-norm(norm=rms, eps=0.001), not pre-norm(e"),
         ("pre-norm", {}, "gpt2: it has position=learned, not rotary; llama: its scheme is pre-norm(norm=rms)"),
         ("pre-norm(norm=rms)", {"activation": "swiglu"}, "llama: it has bias=False, not True"),
         ("pre-norm(norm=rms)", {"attention": "linear"}, "llama: its attention is full, not linear"),

@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 from addnorm import schemes
 from addnorm.errors import UserError
+from addnorm.interop.another_scheme import eps_of
 from addnorm.interop.families import FAMILIES, REQUIRED, Family
 from addnorm.json_file import read_object
 from addnorm.models.decoder import Transformer
 from addnorm.models.encoder import Encoder
 
 CONFIG = "config.json"
+_ARTICLES = {"encoder": "an", "decoder": "a"}
 BODIES: dict[str, type[Encoder] | type[Transformer]] = {"encoder": Encoder, "decoder": Transformer}
 
 
@@ -128,7 +130,7 @@ def family_of(model: Encoder | Transformer) -> tuple[Family, float]:
     for family in FAMILIES.values():
         reason = _in_the_way(family, model)
         if reason is None:
-            return family, model.scheme.eps  # pyrefly: ignore[missing-attribute]
+            return family, eps_of(model.scheme)
         reasons.append(f"{family.model_type}: {reason}")
     raise UserError(f"no body of transformers is this model ({'; '.join(reasons)}).")
 
@@ -136,9 +138,9 @@ def family_of(model: Encoder | Transformer) -> tuple[Family, float]:
 def _in_the_way(family: Family, model: Encoder | Transformer) -> str | None:
     """Why a model is not of a family; None if it is."""
     if not isinstance(model, BODIES[family.body]):
-        return f"it is a {family.body}"
-    eps = getattr(model.scheme, "eps", 1e-5)
-    came, allowed = schemes.format(model.scheme), [_canonical(text, eps) for text in family.schemes]
+        return f"it is {_ARTICLES[family.body]} {family.body}"
+    came = schemes.format(model.scheme)
+    allowed = [_canonical(text, eps_of(model.scheme)) for text in family.schemes]
     if came not in allowed:
         return f"its scheme is {allowed[0]}, not {came}"
     if model.config.attention not in ("fused", "plain"):
