@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import datetime
 import sys
 import types
 
 import pytest
 
 from addnorm.data import huggingface, labelled_text, parallel_text, sources, streamed_dataset
-from addnorm.data.faults import Faults
+from addnorm.data.faults import Faults, RecordWarning
 from addnorm.data.pieces import Place
 from addnorm.data.text import joined
 from addnorm.errors import UserError
@@ -97,9 +98,13 @@ def test_empty_rows_are_left_out(hub):
         ("hf:gone", {}, "cannot be loaded .Dataset 'gone' doesn't exist on the Hub.; use"),
         ("hf:a", {"test": rows(1)}, "has no split 'train', only test"),
         ("hf:a", {"train": rows(5)}, "too little text to hold some out"),
-        ("hf:a", {"train": Rows()}, "too little text to hold some out"),
+        ("hf:a", {"train": Rows()}, "has no text in column 'text' of split train"),
         ("hf:a::txet", {"train": rows(5)}, "column of hf:a::txet 'txet' is unknown; did you mean 'text'"),
-        ("hf:a::label", {"train": rows(5)}, "column 'label' of hf:a::label holds int, not text"),
+        (
+            "hf:a::label",
+            {"train": rows(5)},
+            "hf:a::label, train row 1: column 'label' holds int, not text; name a text",
+        ),
     ],
 )
 def test_mistakes_are_one_clear_line(hub, source, splits, message):
@@ -164,3 +169,45 @@ def test_the_real_package_reads_a_local_data_set(tmp_path):
         sources.load(f"hf:{tmp_path}::text")
     with pytest.raises(UserError, match="cannot be loaded"):
         sources.load(f"hf:{tmp_path / 'gone'}")
+
+
+def test_rows_with_nothing_in_them_are_skipped_and_told_of(hub):
+    empty = {"text": None, "label": 0}
+    hub.splits = {
+        "train": Rows([*rows(3), empty, empty]),
+        "validation": Rows([empty, *rows(2, mark="v")]),
+        "test": rows(1, mark="t"),
+    }
+    told = "skipped 2 rows of train and 1 rows of validation of hf:someone/stories, which have nothing in column 'text'"
+    with pytest.warns(RecordWarning, match=f"{told}: .* NA and null .* give the file itself, without hf:"):
+        splits = sources.load("hf:someone/stories")
+    assert told in splits.notes
+    assert joined(splits.train).count("r") == 3 and joined(splits.validation).count("v") == 2
+
+
+def test_a_split_without_any_text_is_refused(hub):
+    hub.splits = {"train": rows(3), "validation": Rows([{"text": None}]), "test": rows(1)}
+    with pytest.raises(UserError, match="has no text in column 'text' of split validation"):
+        sources.load("hf:someone/stories")
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        (datetime.datetime(2020, 1, 2), "datetime, not text; `datasets` makes that of .*a date; give the file itself"),
+        (datetime.date(2020, 1, 2), "date, not text; `datasets` makes that of .*a date; give the file itself"),
+        (7, "int, not text; name a text column"),
+    ],
+)
+def test_what_is_no_text_is_told_with_its_row_and_the_way_out(hub, value, said):
+    hub.splits = {"train": Rows([*rows(2), {"text": value}])}
+    with pytest.raises(UserError, match=f"hf:someone/stories, train row 3: column 'text' holds {said}"):
+        sources.load("hf:someone/stories")
+
+
+@pytest.mark.parametrize("value, kind", [(None, "nothing"), (datetime.datetime(2020, 1, 2), "datetime")])
+def test_a_record_of_a_data_set_without_text_has_the_same_way_out(hub, value, kind):
+    hub.splits = {"train": Rows([{"text": "one", "label": "a"}, {"text": value, "label": "b"}])}
+    way = rf"row 2: 'text' is {kind}, not text; `datasets` makes that .* without hf:, to have all as text"
+    with pytest.raises(UserError, match=way):
+        labelled_text.load("hf:someone/reviews")

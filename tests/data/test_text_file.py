@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 
 import pytest
 
@@ -158,3 +160,21 @@ def test_an_encoding_that_is_none_is_refused(tmp_path, encoding, load):
 def test_a_data_set_takes_no_encoding(load):
     with pytest.raises(UserError, match="names an encoding, which `datasets` does not take"):
         load("hf:someone/texts;encoding=latin-1")
+
+
+@pytest.mark.parametrize(
+    "pack, said",
+    [
+        (gzip.compress, "is gzipped, not a plain text file; take the text out of it first"),
+        (bz2.compress, "is packed by bzip2"),
+        (lzma.compress, "is packed by xz"),
+        (lambda content: b"PK\x03\x04" + content, "is a zip archive, or a document that is one"),
+        (lambda content: b"%PDF-1.7\n" + content, "is a PDF document"),
+    ],
+)
+@pytest.mark.parametrize("load", [sources.load, labelled_text.load, questions.load, parallel_text.load])
+def test_what_is_packed_is_not_taken_for_another_encoding(tmp_path, pack, said, load):
+    (tmp_path / "a.tsv").write_bytes(pack(b"text\tlabel\nwords\tx\n"))
+    for source in (f"{tmp_path}/a.tsv", f"{tmp_path}/a.tsv;encoding=latin-1"):
+        with pytest.raises(UserError, match=said):
+            load(source)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from addnorm.config import RunConfig
 from addnorm.data import token_store_build, tokenizer
 from addnorm.data.epochs import WindowStream
 from addnorm.data.repeats import RepeatWarning
@@ -18,6 +19,7 @@ from addnorm.data.token_store_build import build
 from addnorm.data.tokenizer import ByteTokenizer
 from addnorm.data.tokenizing import TokenizeConfig
 from addnorm.errors import UserError
+from addnorm.tasks.language_modeling import LanguageModeling
 
 
 class Stop(Exception):
@@ -314,7 +316,9 @@ def test_a_streamed_build_goes_on_behind_the_rows_it_has(hub, tmp_path, monkeypa
 
 def test_a_bad_row_is_told_with_its_number(hub, tmp_path):
     hub.splits["train"][41] = {"text": None}
-    with pytest.raises(UserError, match="split train, row 42: the column 'text' is NoneType, not text"):
+    with pytest.raises(
+        UserError, match="split train, row 42: the column 'text' is nothing, not text; `datasets` makes that"
+    ):
         build(config("hf:someone/stories"), tmp_path / "store")
     assert build(config("hf:someone/stories", skip_bad=True), tmp_path / "store")["bad_records"]["count"] == 1
 
@@ -413,3 +417,12 @@ def test_training_documents_that_are_all_held_out_are_refused(tmp_path):
         write_records(tmp_path / f"{name}.jsonl", 9)
     with pytest.raises(UserError, match="all training documents of .* are held out too"):
         build(config(tmp_path, drop_repeats=True), tmp_path / "store")
+
+
+def test_a_store_made_with_repeats_cannot_be_trained_on_without(tmp_path, source):
+    build(config(source), tmp_path / "store")
+    wanted = RunConfig(data=str(tmp_path / "store"), drop_repeats=True)
+    with pytest.raises(UserError, match="is a token store.* addnorm tokenize --drop-repeats"):
+        LanguageModeling().prepare(wanted)
+    build(config(source, drop_repeats=True), tmp_path / "without")
+    LanguageModeling().prepare(RunConfig(data=str(tmp_path / "without"), drop_repeats=True))

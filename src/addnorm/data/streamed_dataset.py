@@ -7,7 +7,7 @@ from typing import Any
 
 from addnorm.data import split_names
 from addnorm.data.faults import Faults
-from addnorm.data.huggingface import load_dataset, parse
+from addnorm.data.huggingface import load_dataset, parse, what
 from addnorm.data.pieces import Piece, Place
 from addnorm.errors import UserError
 
@@ -46,7 +46,7 @@ def rows(source: str, name: str, split: str | None, faults: Faults, start: Place
         if column not in row:
             faults.found(where, f"has no column '{column}', only {', '.join(map(repr, list(row)[:10]))}")
         elif not isinstance(text, str):
-            faults.found(where, f"the column '{column}' is {type(text).__name__}, not text")
+            faults.found(where, f"the column '{column}' is {what(text)}")
         elif text.strip():
             yield Piece(text=text, split=split, after=Place(part=start.part, line=line))
 

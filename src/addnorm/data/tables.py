@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ class Row:
         """
         value = self._value(column)
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise BadRecord(f"{self.where}: '{column}' is {_what(value)}, not text; {self._advice(value)}.")
+            raise BadRecord(f"{self.where}: '{column}' is {self._what(value)}.")
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRecord(f"{self.where}: '{column}' is the number {value}, not text; put text there.")
         if not str(value).strip():
@@ -71,17 +70,10 @@ class Row:
             raise BadRecord(f"{self.where} has no '{column}', which other lines have; add it.")
         return self.values[column]
 
-    def _advice(self, value: Any) -> str:
-        if self.where.startswith("hf:") and (value is None or isinstance(value, (datetime.date, datetime.time))):
-            return (
-                "`datasets` makes that of blank, NA and null, and of what looks like a date; "
-                "give the file itself, without hf:, to have all as text"
-            )
-        return "put text there"
-
-
-def _what(value: Any) -> str:
-    return "nothing" if value is None else type(value).__name__
+    def _what(self, value: Any) -> str:
+        if self.where.startswith("hf:") and huggingface.was_text(value):
+            return huggingface.what(value)
+        return f"{'nothing' if value is None else type(value).__name__}, not text; put text there"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,15 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_PACKED = {
+    b"\x1f\x8b": "gzipped",
+    b"PK\x03\x04": "a zip archive, or a document that is one",
+    **{b"BZh%d1AY&SY" % level: "packed by bzip2" for level in range(1, 10)},
+    b"\xfd7zXZ\0": "packed by xz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"%PDF-": "a PDF document",
+}
+"""How files begin that are often given for a text; naming an encoding would not help."""
 _OF_NO_FILE = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape")
 """What Python calls encodings, and no file is in."""
 
@@ -85,6 +94,8 @@ def read_text(path: Path, said: str = "") -> str:
             byte is named.
     """
     content = _read_bytes(path)
+    if packed := next((kind for mark, kind in _PACKED.items() if content.startswith(mark)), ""):
+        raise UserError(f"{path} is {packed}, not a plain text file; take the text out of it first.")
     encoding = _by_mark(content) or said or UTF8
     try:
         text = content.decode(encoding).removeprefix("\ufeff")

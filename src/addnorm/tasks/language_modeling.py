@@ -259,6 +259,11 @@ def _stored(config: RunConfig, kept: Tokenizer | None) -> Corpus:
     """The tokens of a store: the training split mapped, of the others a part that fits in memory."""
     store = TokenStore(config.data)
     store.check_tokenizer(config.tokenizer, kept)
+    if config.drop_repeats and not store.index.get("drop_repeats"):
+        raise UserError(
+            f"{config.data} is a token store, whose training documents are fixed; make it with addnorm tokenize "
+            "--drop-repeats, and leave the option out here."
+        )
     held_out = {
         name: TokenStream(store.splits[name].sample(HELD_OUT_TOKENS), name=name) for name in ("validation", "test")
     }
