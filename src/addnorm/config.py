@@ -89,6 +89,19 @@ class Shape:
             raise UserError(f"segments={self.segments} is not allowed; use a whole number from 0.")
 
 
+def _fix(kind: type[Shape]) -> None:
+    """Let a frozen class say what to do instead, and let the Trainer of transformers note `use_cache` in vain.
+
+    The Trainer sets that on the config of whatever model it is given; here a forward caches where it is given a cache.
+    """
+
+    def set_nothing(self: Shape, name: str, value: Any) -> None:
+        if name != "use_cache":
+            raise UserError(f"the config of a model cannot be changed; build the model anew with {name}={value!r}.")
+
+    kind.__setattr__ = set_nothing  # pyrefly: ignore
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Shape):
     """The shape of a Transformer with its vocabulary."""
@@ -97,12 +110,17 @@ class ModelConfig(Shape):
     """Entries of the embedding and of the head."""
     init: Literal["xavier", "normal"] = "xavier"
     """xavier: Glorot normal. normal: standard deviation 0.02."""
+    count_padding: bool = False
+    """Whether positions count from a row's first token, be it padding, as BERT's do; else from its first real token."""
 
     def __post_init__(self) -> None:
         if self.init not in INIT_RULES:
             raise unknown("init", str(self.init), INIT_RULES)
         check_count("vocab_size", self.vocab_size)
         super().__post_init__()
+
+
+_fix(ModelConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,6 +84,37 @@ def test_a_model_of_ours_goes_out_and_comes_back(tmp_path):
         assert torch.equal(again(theirs.ids()), model(theirs.ids()))
 
 
+def test_an_encoder_padded_on_the_left_counts_the_padding_as_theirs_does(tmp_path):
+    other = theirs.made("BERT", torch.float32)
+    other.save_pretrained(tmp_path)
+    ours, tokens, real = hugging_face.open_model(tmp_path), theirs.ids(), theirs.keep().flip(1)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(tokens, real)[real], theirs.output(other, tokens, real)[real])
+    hugging_face.save(ours, tmp_path / "again")
+    assert hugging_face.open_model(tmp_path / "again").config.count_padding
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "Llama"])
+def test_a_decoder_padded_on_the_left_continues_as_theirs_does(name, tmp_path):
+    other = theirs.made(name, torch.float32)
+    other.save_pretrained(tmp_path)
+    ours, tokens, real = hugging_face.open_model(tmp_path), theirs.ids(), theirs.keep().flip(1)
+    expected = other.generate(
+        input_ids=tokens, attention_mask=real.long(), max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=-1
+    )
+    assert torch.equal(ours.generate(tokens, 6, keep=real), expected)
+
+
+def test_the_config_of_a_model_is_fixed_but_for_what_the_trainer_of_transformers_notes_there(tmp_path):
+    theirs.made("GPT-2", torch.float32).save_pretrained(tmp_path)
+    config = hugging_face.open_model(tmp_path).config
+    before = repr(config)
+    config.use_cache = False
+    assert repr(config) == before
+    with pytest.raises(UserError, match="config of a model cannot be changed; build the model anew with d_model=3"):
+        config.d_model = 3
+
+
 def test_a_head_that_our_body_has_no_place_for_is_named(tmp_path):
     config = theirs.bert().config
     model = BertForMaskedLM(config)

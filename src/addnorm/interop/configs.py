@@ -50,7 +50,7 @@ def read_config(folder: Path) -> Found:
     _check_head_width(folder, family, config, values)
     eps = values.pop("eps")
     equivalent = tuple(_canonical(text, eps) for text in family.schemes)
-    shape = {**values, **family.ours, "init": "normal"}
+    shape = {**values, **family.ours, "init": "normal", "count_padding": family.counts_padding}
     return Found(scheme=equivalent[0], equivalent=equivalent, body=family.body, shape=shape)
 
 

@@ -61,6 +61,7 @@ class Family:
         missing: what a missing field of those means, where that is not the first.
         rows: tensors outside the layers, then those of a layer.
         unused: beginnings of tensor names that our body has no place for, after the prefix is taken off.
+        counts_padding: whether positions count from a row's first token, be it padding.
     """
 
     model_type: str
@@ -74,6 +75,7 @@ class Family:
     missing: Mapping[str, Any] = field(default_factory=dict)
     rows: tuple[Row, ...]
     unused: tuple[str, ...] = ()
+    counts_padding: bool = False
 
 
 def _both(theirs: str, *ours: str, transposed: bool = False) -> tuple[Row, Row]:
@@ -138,6 +140,7 @@ BERT = Family(
         *_both(f"{_BERT_LAYER}.output.LayerNorm", f"{_FEEDFORWARD}.connection.norm"),
     ),
     unused=("pooler.", "cls.", "classifier.", "qa_outputs.", "embeddings.position_ids"),
+    counts_padding=True,
 )
 
 _QKV = tuple(f"{_ATTENTION}.sublayer.{name}" for name in ("q_proj", "k_proj", "v_proj"))

@@ -88,8 +88,8 @@ def shape_of(init: str) -> dict[str, Any]:
         names = ("scheme", *(field.name for field in fields(Shape)))
         found = {name: values[name] for name in names if name in values}
     else:
-        read = hugging_face.read_shape(folder)
-        shape = {name: value for name, value in read.shape.items() if name not in ("init", "vocab_size")}
+        read, own = hugging_face.read_shape(folder), {field.name for field in fields(Shape)}
+        shape = {name: value for name, value in read.shape.items() if name in own}
         found = {"scheme": read.scheme, **shape}
     return {name: value for name, value in found.items() if name not in _TRAINING_CHOICES}
 

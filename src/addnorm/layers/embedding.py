@@ -42,7 +42,7 @@ class Embedding(nn.Module):
         if config.segments != segments:
             raise UserError(f"segments={config.segments}: only an encoder tells segments apart; use 0.")
         self.tokens = Table(config.vocab_size, config.d_model)
-        self.dropout = config.dropout
+        self.dropout, self.count_padding = config.dropout, config.count_padding
         self.scale = math.sqrt(config.d_model) if config.position == "sinusoidal" else 1.0
         self.longest = config.max_tokens if config.position == "learned" else None
         self.positions: LearnedPosition | SinusoidalPosition | None = None
@@ -77,6 +77,8 @@ class Embedding(nn.Module):
     ) -> Int[Tensor, "*batch tokens"]:
         """Each token's position: 0, 1, 2 ... from the first real token of its row; padding before that is at 0 too.
 
+        With `count_padding` from the first token of the row, real or not.
+
         Args:
             tokens: token ids, the last ones of `keep`.
             keep: which tokens are real (True), the `start` earlier ones included; None = all.
@@ -91,6 +93,8 @@ class Embedding(nn.Module):
         if keep is None:
             return positions
         check_keep(keep, (tokens.shape[0], start + tokens.shape[1]))
+        if self.count_padding:
+            return positions
         return (positions - keep.int().argmax(dim=1, keepdim=True)).clamp(min=0)
 
     def _check_segments(self, segments: Tensor, tokens: Tensor) -> None:

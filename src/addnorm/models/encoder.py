@@ -89,7 +89,8 @@ class Encoder(nn.Module):
 
         Args:
             tokens: token ids.
-            keep: which tokens are real (True); None = all. Positions count from a row's first real token.
+            keep: which tokens are real (True); None = all. Positions count from a row's first real token, or with
+                `count_padding` from its first token.
             segments: which segment each token is of, for a model with `segments`; None = all of segment 0.
         """
         positions = self.embedding.place(tokens, keep)
