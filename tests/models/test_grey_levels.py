@@ -84,3 +84,44 @@ def test_the_prediction_says_the_mean_picture(predict):
     assert clean.abs().max() <= 1
     found = noise.noised(clean, times, noise.parted(noisy, times, model(noisy, times, labels))[1])
     torch.testing.assert_close(found, noisy)
+
+
+def test_torch_func_takes_the_formula():
+    made, (hidden, noisy, rates) = head(), given()
+    parameters = {path: one.detach() for path, one in made.named_parameters()}
+
+    def loss(parameters, hidden):
+        return torch.func.functional_call(made, parameters, (hidden, noisy, rates)).square().sum()
+
+    expected = torch.autograd.grad(made(hidden, noisy, rates).square().sum(), list(made.parameters()))
+    found = torch.func.grad(loss)(parameters, hidden)
+    for path, one in zip(found, expected, strict=True):
+        torch.testing.assert_close(found[path], one)
+    direction = {path: torch.ones_like(one) for path, one in parameters.items()}
+    _, along = torch.func.jvp(lambda it: loss(it, hidden), (parameters,), (direction,))
+    torch.testing.assert_close(along, sum(one.sum() for one in expected))
+    rows = torch.vmap(lambda *row: made(row[0][None], row[1][None], (row[2][None], row[3][None]))[0])
+    torch.testing.assert_close(rows(hidden, noisy, *rates), made(hidden, noisy, rates))
+
+
+def test_a_second_derivative_is_that_of_the_formula():
+    made, inputs = head(), given()
+    first = torch.autograd.grad(made(*inputs).square().sum(), list(made.parameters()), create_graph=True)
+    found = torch.autograd.grad(sum(one.square().sum() for one in first), list(made.parameters()))
+    first = torch.autograd.grad(by_bayes(made, *inputs).square().sum(), list(made.parameters()), create_graph=True)
+    expected = torch.autograd.grad(sum(one.square().sum() for one in first), list(made.parameters()))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)  # two derivatives of a sharp softmax
+
+
+def test_who_quantises_or_watches_the_scores_is_heard():
+    made, inputs = head().float(), [one.float() for one in given()[:2]]
+    rates = tuple(rate.float() for rate in given()[2])
+    before, seen = made(*inputs, rates), []
+    made.scores.register_forward_hook(lambda layer, given, scores: seen.append(scores.shape))
+    torch.testing.assert_close(made(*inputs, rates), before)
+    assert seen == [(36, LEVELS)]
+    small = torch.ao.quantization.quantize_dynamic(made, {torch.nn.Linear}, dtype=torch.qint8)
+    assert not any(type(layer) is torch.nn.Linear for layer in small.modules())
+    # 0.2 of the range 2: eight bits of weights whose scores were made sharp above.
+    assert (small(*inputs, rates) - before).abs().max() < 0.2

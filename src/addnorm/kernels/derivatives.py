@@ -23,11 +23,12 @@ def is_traced() -> bool:
 
     Then the formula is taken, which all of them can follow.
     """
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
-    )
+    return torch.compiler.is_compiling() or is_transformed()
+
+
+def is_transformed() -> bool:
+    """Whether `torch.func` or forward mode is at work, which no `torch.autograd.Function` of ours speaks to."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 PLAIN = (Tensor, torch.nn.Parameter)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.kernels.derivatives import Grads, gradients, once
+from addnorm.kernels.derivatives import Grads, gradients, is_transformed, once
+from addnorm.layers.watched import is_only
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -61,17 +62,35 @@ class LevelHead(nn.Module):
         seen = (noisy.to(exact) / alpha).reshape(-1, 1)
         weight = ((alpha / sigma).square() / 2).expand_as(noisy).reshape(-1, 1)
         features = self.features(hidden).reshape(-1, FEATURES).to(exact)
-        means = _Means.apply(features, seen, weight, self.scores.weight.to(exact), self.scores.bias.to(exact))
+        means = self._means(features, seen, weight)
         return means.reshape(noisy.shape).to(noisy.dtype)
+
+    def _means(self, features: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
+        """Part by part, or as the formula reads where a part would not do: for who replaced or watches the scores."""
+        own = self.scores
+        if not is_only(own, nn.Linear) or is_transformed() or type(features) is not Tensor:
+            return _expected(own(features.to(_dtype(own, features))).to(features.dtype), seen, weight)
+        return _Means.apply(features, seen, weight, own.weight.to(features.dtype), own.bias.to(features.dtype))
+
+
+def _dtype(scores: nn.Module, features: Tensor) -> torch.dtype:
+    """What a layer of scores reads: that of its weight, where it has one."""
+    weight = scores._parameters.get("weight")
+    return features.dtype if weight is None else weight.dtype
+
+
+def _expected(scores: Tensor, seen: Tensor, weight: Tensor) -> Float[Tensor, "pixels 1"]:
+    """The same by torch's operations, with 256 numbers held for each pixel."""
+    levels = _levels(seen)
+    logits = scores - weight.detach() * (seen - levels).square()
+    return (logits.softmax(-1) @ levels)[:, None]
 
 
 def _graph(ctx: Any, grad: Tensor) -> Grads:
     features, seen, weight, scores, bias, _ = ctx.saved_tensors
 
     def means(features: Tensor, seen: Tensor, scores: Tensor, bias: Tensor) -> Tensor:
-        levels = _levels(seen)
-        logits = F.linear(features, scores, bias) - weight.detach() * (seen - levels).square()
-        return (logits.softmax(-1) @ levels)[:, None]
+        return _expected(F.linear(features, scores, bias), seen, weight)
 
     of_features, of_seen, of_scores, of_bias = gradients(means, [features, seen, scores, bias], [grad])
     return of_features, of_seen, None, of_scores, of_bias
