@@ -9,16 +9,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.deepseek_v4.modeling_deepseek_v4 import DeepseekV4HyperConnection
 
 from addnorm import Stack, UserError
+from addnorm.kernels.choice import choose
 from addnorm.kernels.sinkhorn import sinkhorn
 from addnorm.schemes.mhc import MHC
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
 from agreement import COMPARISONS, assert_agree, outcome, scatter_
 from oracles.wide import Wide
-from small_models import noise_like
+from small_models import noise_like, small, tokens
 from transcription import Parts, assert_agrees, norm
 
 # Far from the identity and from symmetry: a transposed or permuted matrix must show.
@@ -257,3 +259,23 @@ def test_sixty_mixtures_in_a_row_amplify_neither_signal_nor_gradient():
     assert worst < 1.72  # the largest of 1.09 to 1.72 measured for such matrices
     free = torch.eye(4, dtype=torch.float64) + 0.4 * noise_like(torch.empty(60, 4, 4, dtype=torch.float64))
     assert float(torch.linalg.multi_dot(list(free.unbind())).abs().sum(1).max()) > 1e3
+
+
+class Guarded(TorchDispatchMode):
+    """Refuses tensors made of numbers in the host's memory: on a GPU each waits for a copy, and no graph records it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten.lift_fresh.default, "a forward made a tensor of Python's numbers"
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_forward_needs_no_numbers_from_the_host():
+    with pytest.raises(AssertionError), Guarded():
+        torch.tensor([1, 2])
+    model = small(MIXING)
+    choose("torch")
+    try:
+        with Guarded():
+            model(tokens()).sum().backward()
+    finally:
+        choose("auto")

@@ -53,6 +53,11 @@ def mhc_read(
     return _MHCRead.apply(streams, phi, scale, bias, numbers)
 
 
+def scale_of_rows(alpha: Float[Tensor, "3"], n: int) -> Float[Tensor, "n_n_plus_2n"]:
+    """The factor of each row of the projections, from those of the three; no numbers come from the host's memory."""
+    return torch.cat([one.expand(rows) for one, rows in zip(alpha.unbind(), (n, n, n * n), strict=True)])
+
+
 def mhc_read_reference(
     streams: Tensor, phi: Tensor, scale: Tensor, bias: Tensor, numbers: Numbers
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from addnorm.kernels import native
 from addnorm.kernels.derivatives import gradients, is_traced, once
 from addnorm.kernels.gpu import choice
-from addnorm.kernels.mhc import Numbers, mhc_read_reference
+from addnorm.kernels.mhc import Numbers, mhc_read_reference, scale_of_rows
 from addnorm.kernels.mhc_call import LEARNED, MOST_STEPS, Step, gradient_room, narrowed, outcome_room, run
 from addnorm.kernels.precision import centred, wide
 from addnorm.kernels.streams import add_update
@@ -199,7 +199,7 @@ def write_and_read_reference(held: Held, update: Tensor, weights: Weights) -> tu
 def read_reference(state: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
     """The normalised read, `H_res X` and `H_post`, one equation after the other."""
     n = state.shape[-2]
-    scale = weights.alpha.repeat_interleave(torch.tensor([n, n, n * n], device=state.device))
+    scale = scale_of_rows(weights.alpha, n)
     row, mixed, post = mhc_read_reference(state, weights.phi, scale, weights.bias, weights.form.numbers)
     if weights.form.norm == "layer":
         row = centred(row)

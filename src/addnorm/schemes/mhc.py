@@ -12,7 +12,7 @@ from addnorm.checks import check_at_least, check_count, check_finite, check_posi
 from addnorm.config import OptimizerRule
 from addnorm.kernels import mhc_site
 from addnorm.kernels.gpu import choice
-from addnorm.kernels.mhc import Numbers, mhc_read
+from addnorm.kernels.mhc import Numbers, mhc_read, scale_of_rows
 from addnorm.kernels.mhc_site import Form, Held, Weights
 from addnorm.kernels.streams import add_update
 from addnorm.layers.norm import RMSNorm, is_plain, make_norm
@@ -60,9 +60,7 @@ class MHCConnection(Connection):
         # Who derives a connection finds the streams mixed, as the formula reads.
         if type(self) is MHCConnection and mhc_site.fits(state, weights):
             return self._normed(weights, *mhc_site.read(state, weights))
-        n = self.scheme.streams
-        owner = torch.tensor([0] * n + [1] * n + [2] * n * n, device=self.alpha.device)  # of each row
-        scale = self.alpha.index_select(0, owner)
+        scale = scale_of_rows(self.alpha, self.scheme.streams)
         read, mixed, post = mhc_read(state, self.phi, scale, self.bias, weights.form.numbers)
         return self.norm(read), (mixed, post)
 
