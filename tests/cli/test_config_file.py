@@ -80,7 +80,7 @@ MISTAKES = [
     ("a.toml", "layers = [2]\nlayers = [3]", "a.toml is not TOML: Cannot overwrite a value"),
     ("a.toml", "seeds = 3\nseeds-x = 1", "line 2: field 'seeds-x' is unknown; did you mean 'seeds'?"),
     ("a.toml", "d_model = 32\nd-model = 64", "a.toml line 2: field 'd-model' came twice"),
-    ("a.toml", 'seeds = "many"', "a.toml line 1: seeds = many is not allowed; give a whole number, such as 3"),
+    ("a.toml", 'seeds = "many"', "a.toml line 1: seeds = many is not allowed; give a whole number, such as 5"),
     ("a.toml", "seeds = 2.0", "a.toml line 1: seeds = 2.0 is not allowed; give a whole number"),
     ("a.toml", "seeds = true", "a.toml line 1: seeds = true is not allowed; give a whole number"),
     ("a.toml", "seeds = [1, 2]", "seeds = [1, 2] is not allowed"),

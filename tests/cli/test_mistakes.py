@@ -56,7 +56,7 @@ MISTAKES = [
     ("train --config missing.toml", "--config missing.toml cannot be read: No such file"),
     ("train --data missing.txt", "missing.txt does not exist"),
     ("train --data empty.txt", "empty.txt is empty"),
-    ("train --data binary.txt", "binary.txt is not text"),
+    ("train --data binary.txt", "has a NUL byte, so it is no text"),
     ("train --data short.txt", "use a longer text or a smaller context"),
     ("train --tokenizer words", "tokenizer 'words' is not understood; use byte, bpe:SIZE"),
     ("train --scheme pre-norm(norm=rms", "the parentheses do not match"),

@@ -97,6 +97,8 @@ def read_text(path: Path, said: str = "") -> str:
     if packed := next((kind for mark, kind in _PACKED.items() if content.startswith(mark)), ""):
         raise UserError(f"{path} is {packed}, not a plain text file; take the text out of it first.")
     encoding = _by_mark(content) or said or UTF8
+    if b"\0" in content and b"\0" not in "a".encode(encoding):  # binary, whatever else is wrong with it
+        raise _has_nul(path, encoding, content.count(b"\n", 0, content.index(b"\0")) + 1)
     try:
         text = content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -105,13 +107,8 @@ def read_text(path: Path, said: str = "") -> str:
             f"{path}, line {line}, has the byte {content[error.start]:#04x}, which is not {encoding} there; "
             f"{advice(path)}, or save it as UTF-8."
         ) from None
-    zero = text.find("\0")
-    if zero >= 0:
-        line = text.count("\n", 0, zero) + 1
-        raise UserError(
-            f"{path}, line {line}, has a NUL byte, so it is no text in {encoding}; use a plain text file, or, if it is "
-            f"text, {advice(path)}."
-        )
+    if "\0" in text:
+        raise _has_nul(path, encoding, text.count("\n", 0, text.index("\0")) + 1)
     if not text.strip():
         raise UserError(f"{path} is empty; use a file with text in it.")
     return text
@@ -120,6 +117,13 @@ def read_text(path: Path, said: str = "") -> str:
 def read_lines(path: Path, said: str = "") -> list[str]:
     r"""A file's lines without their ends, \n or \r\n; otherwise as `read_text`."""
     return read_text(path, said).removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
+
+
+def _has_nul(path: Path, encoding: str, line: int) -> UserError:
+    return UserError(
+        f"{path}, line {line}, has a NUL byte, so it is no text in {encoding}; use a plain text file, or, if it is "
+        f"text, {advice(path)}."
+    )
 
 
 def _by_mark(content: bytes) -> str:
