@@ -5,8 +5,8 @@
 # Expected: `add_special_tokens`, then `train`: the trainer leaves room for the tokens that the tokenizer has, or
 # drops them, or they move behind the new vocabulary, as they do when added afterwards.
 # Observed: "<x>" has id 0 and so has "a": two tokens, one id, one row of an embedding. No warning; `get_vocab_size`
-# counts both, so that the largest id is one less than expected, and `decode` of the id of "a" gives "<x>". Only
-# `special_tokens=` of the trainer avoids it.
+# counts both, so that the largest id is one less than expected, and `decode` of the id of "a" gives "<x>".
+# `special_tokens=` of the trainer, or adding them after it, avoids it.
 # Exits with 0 while this is so.
 set -euo pipefail
 folder=$(mktemp -d)
