@@ -12,7 +12,7 @@ from addnorm import UserError
 from addnorm.schemes.mhc_lite import MHCLite
 from addnorm.stack import sites
 from schemes.mixing_equation import equation
-from small_models import noise_like
+from small_models import noise_like, projected, small, tokens
 from transcription import assert_agrees
 
 
@@ -68,3 +68,14 @@ def test_the_number_of_parameters_at_the_width_of_a_large_model():
 def test_too_many_streams_are_refused():
     with pytest.raises(UserError, match="streams=7 is not allowed.*n! permutations; use 2 to 6, or mhc or krom-hc"):
         MHCLite(streams=7)
+
+
+def test_a_first_forward_in_inference_mode_leaves_nothing_that_training_cannot_keep():
+    from addnorm.schemes.mhc_lite import _kept_entries
+
+    _kept_entries.cache_clear()
+    model = small(MHCLite(streams=3))
+    with torch.inference_mode():
+        model(tokens())
+    projected(model(tokens())).backward()
+    assert _kept_entries.cache_info().misses == 1 and _kept_entries.cache_info().hits > 1

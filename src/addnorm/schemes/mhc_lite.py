@@ -14,6 +14,7 @@ from torch import Tensor
 from addnorm.checks import check_positive
 from addnorm.config import OptimizerRule
 from addnorm.errors import UserError
+from addnorm.kernels.derivatives import is_traced
 from addnorm.kernels.precision import uncast
 from addnorm.residual import Connection, Site
 from addnorm.schemes._mixing import IDENTITY_LOGIT, Coefficients, Form, MixingConnection, favour_home_
@@ -44,9 +45,22 @@ class PermutationCoefficients(Coefficients):
 
     def matrix(self, logits: Float[Tensor, "mixing all_tokens"]) -> Float[Tensor, "n n all_tokens"]:
         """The weighted mean of the permutations."""
-        entries = torch.tensor(_entries(self.form.streams), dtype=logits.dtype, device=logits.device)
+        entries = _entries_like(self.form.streams, logits)
         with uncast(logits):
             return (entries @ logits.softmax(0)).unflatten(0, (self.form.streams, -1))
+
+
+def _entries_like(n: int, logits: Tensor) -> Float[Tensor, "n_n permutations"]:
+    """The entries beside these logits; kept for plain tensors, since n = 6 has 26,000 of them."""
+    if is_traced() or type(logits) is not Tensor:
+        return torch.tensor(_entries(n), dtype=logits.dtype, device=logits.device)
+    return _kept_entries(n, logits.dtype, logits.device)
+
+
+@cache
+def _kept_entries(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # else no backward could keep them
+        return torch.tensor(_entries(n), dtype=dtype, device=device)
 
 
 @cache
