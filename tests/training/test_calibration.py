@@ -15,6 +15,6 @@ def test_a_scheme_that_needs_a_batch_trains_and_its_model_loads(tmp_path):
     model, _, _ = load_model(tmp_path / "run")
     assert model(torch.zeros(1, 3, dtype=torch.long)).isfinite().all()
     factors = [float(block.connection.omega.detach().mean()) for block in model.stack.blocks[:2]]
-    # One, and what the embedding and the first update have summed up to; training has moved both a little.
+    # One, and the root of one and what the first update varies by; training has moved both a little.
     assert abs(factors[0] - 1) < 0.1
-    assert factors[1] < 0.9
+    assert 0.9 < factors[1] < 1.5

@@ -48,8 +48,9 @@ def wreck_updates(trainer, steps):
         step_of(learning_rate)
         if trainer.at.step in steps:
             for buffer in trainer.optimizer.buffers.values():
-                buffer.values.mul_(-30.0)
-                buffer.moments["exp_avg"].fill_(1e3)
+                # By more, some processors' sums of attention overflow in the steps after, and others' do not.
+                buffer.values.mul_(-10.0)
+                buffer.moments["exp_avg"].fill_(1e1)
 
     trainer.optimizer.step = wrecking
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
+from addnorm.data.repeats import RepeatWarning
 from addnorm.errors import UserError
 from addnorm.files import sha256
 from addnorm.training.checkpoint import WEIGHTS, CheckpointWarning
@@ -254,6 +255,7 @@ def test_clipping_bounds_the_step_and_zero_means_none(tiny, tmp_path):
 def test_a_checkpoint_of_a_warning_free_run_warns_of_nothing(tiny, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", RepeatWarning)  # the text of these tests is one sentence again and again
         train(tiny(), tmp_path / "run")
         load_model(tmp_path / "run")
 

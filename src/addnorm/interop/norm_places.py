@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from addnorm.layers.initialise import initialise_
 from addnorm.layers.norm import LayerNorm, RMSNorm
 from addnorm.layers.views import views_of
-from addnorm.residual import Connection, Scheme, Site, State
+from addnorm.residual import Connection, Profile, Scheme, Site, State
 
 _TOKENS = 3
 
@@ -52,11 +52,11 @@ def norms_at(scheme: Scheme, sites: Sequence[Site], d_model: int) -> list[NormAt
         )
         initialise_(body, 0, "normal")
         noise = torch.randn(_TOKENS, d_model, generator=torch.Generator().manual_seed(0))
-    return list(_found(body.eval(), noise))
+    return list(_found(body.eval(), noise, scheme, sites))
 
 
-def _found(body: nn.ModuleDict, noise: Tensor) -> Iterator[NormAt]:
-    state, blocks = body["entrance"](noise), body["blocks"]
+def _found(body: nn.ModuleDict, noise: Tensor, scheme: Scheme, sites: Sequence[Site]) -> Iterator[NormAt]:
+    state, blocks, before = body["entrance"](noise), body["blocks"], None
     assert isinstance(blocks, nn.ModuleList)
     for index, block in enumerate(blocks):
         assert isinstance(block, nn.ModuleDict)
@@ -66,6 +66,9 @@ def _found(body: nn.ModuleDict, noise: Tensor) -> Iterator[NormAt]:
         yield from _whose_gain(f"read {index}", name, connection, _reading(connection, state))
         x, skip = connection.read(state)
         update = views_of(x).query
+        if scheme.needs_calibration:
+            profile = Profile(site=sites[index], skip=skip, update=update, before=before)
+            before = scheme.calibrate_(connection, profile)
         yield from _whose_gain(f"handed on {index}", name, connection, _writing(connection, skip, update))
         state = connection.write(skip, update)
     last = state

@@ -86,7 +86,11 @@ class VideoReader(Reader):
         Raises:
             UserError: the patch does not divide the frames.
         """
-        shape = {name: value for name, value in asdict(config.model(1)).items() if name != "vocab_size"}
+        shape = {
+            name: value
+            for name, value in asdict(config.model(1)).items()
+            if name not in ("vocab_size", "count_padding")
+        }
         return video_config(shape | asdict(self.kind) | self.task.model_fields())
 
     def build(self, config: RunConfig) -> VideoTransformer:

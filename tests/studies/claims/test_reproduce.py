@@ -88,7 +88,7 @@ def test_a_damaged_file_is_not_overwritten(tmp_path):
 def test_an_outcome_holds_every_measured_value_by_seed():
     item = outcome(Made(value=3.0))
     assert item["lines"] == [{"label": "it", "x": [1, 2], "y": [[3.0, 3.0], [3.0, 1.0]]}]
-    assert item["figure"] == {"mean": 3.0, "half_width": 0.0, "n": 2}
+    assert item["figure"] == {"mean": 3.0, "half_width": None, "n": 2}  # two seeds have no interval
     assert item["verdict"] in VERDICTS
 
 
@@ -97,7 +97,7 @@ def test_the_same_claim_measures_the_same_twice():
 
 
 def test_a_power_law_gives_its_exponent_seed_by_seed():
-    points = {x: (x**-0.5, 7 * x**-0.5) for x in (1.0, 4.0, 16.0)}
+    points = {x: (x**-0.5, 7 * x**-0.5, 3 * x**-0.5) for x in (1.0, 4.0, 16.0)}
     found = power(Line(label="", points=points))
     # The logarithms of powers of two carry a rounding of 1e-16 each.
     assert found.mean == pytest.approx(-0.5, abs=1e-12)

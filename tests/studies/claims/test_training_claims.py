@@ -65,7 +65,7 @@ def test_a_curve_that_ends_early_is_infinite_from_there():
 
 
 def test_a_difference_is_taken_seed_by_seed():
-    this, that = Line(label="", points={1: (2.0, 3.0)}), Line(label="", points={1: (2.5, 3.5)})
+    this, that = Line(label="", points={1: (2.0, 3.0, 4.0)}), Line(label="", points={1: (2.5, 3.5, 4.5)})
     found = last_difference(this, that)
     assert found.mean == -0.5 and found.half_width == 0.0
 
