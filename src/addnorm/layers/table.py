@@ -26,8 +26,6 @@ class Table(nn.Embedding):
         plain = type(weight) in (Tensor, nn.Parameter) and weight.device.type == "cpu"
         if not plain or weight.dtype in _WIDE:
             return super().forward(input)
-        if (
-            torch.compiler.is_compiling()
-        ):  # inductor adds the rows' gradients up in the precision of what is selected from
+        if torch.compiler.is_compiling():  # inductor adds gradients up in the precision of what rows are taken from
             return weight.float()[input].to(weight.dtype)
         return weight.index_select(0, input.flatten()).view(*input.shape, weight.shape[1])
