@@ -13,6 +13,7 @@ from addnorm.errors import UserError
 from addnorm.kernels import linear_routes
 from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.few_rows import few_rows
+from addnorm.kernels.native import has_address
 from addnorm.kernels.precision import uncast
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def linear(
         x: the vectors.
         weight, bias: of the map; None for no bias.
     """
-    if is_traced() or not _plain(x, weight):
+    if is_traced() or not (has_address(x) and has_address(weight)):
         check_numbers(x, weight)
         return F.linear(x, weight, bias)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
@@ -72,10 +73,6 @@ def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return (exact if bias is None else exact + bias.double()).to(x.dtype)
 
 
-def _plain(*tensors: Tensor) -> bool:
-    return all(type(one) in (Tensor, torch.nn.Parameter) and one.device.type == "cpu" for one in tensors)
-
-
 def onednn(x: Float[Tensor, "tokens inputs"], weight: Tensor, bias: Tensor | None) -> Float[Tensor, "tokens outputs"]:
     """`x W^T + b` by oneDNN; any strides."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
@@ -83,6 +80,14 @@ def onednn(x: Float[Tensor, "tokens inputs"], weight: Tensor, bias: Tensor | Non
 
 def _graph_of(formula: Callable[..., Tensor]) -> Callable[..., Grads]:
     return lambda ctx, grad: gradients(formula, ctx.saved_tensors, [grad])
+
+
+def _widened(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    rows = x.reshape(-1, x.shape[-1]).float()
+    shift = None if bias is None else bias.to(x.dtype).float()
+    with uncast(x):
+        y = F.linear(rows, weight.to(x.dtype).float(), shift)
+    return y.to(x.dtype).view(*x.shape[:-1], len(weight))
 
 
 class _Widened(torch.autograd.Function):
@@ -94,7 +99,7 @@ class _Widened(torch.autograd.Function):
         return _widened(x, weight, bias)
 
     @staticmethod
-    @once(_graph_of(lambda *given: _widened(*given)))
+    @once(_graph_of(_widened))
     def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
         x, weight, bias = ctx.saved_tensors
         grad = grad_outputs[0].reshape(-1, len(weight)).float()
@@ -104,14 +109,6 @@ class _Widened(torch.autograd.Function):
             rows = x.reshape(-1, x.shape[-1])
             of_weight = (grad.t() @ rows.float()).to(weight.dtype) if needs_weight else None
         return of_x, of_weight, grad.sum(0).to(bias.dtype) if needs_bias else None
-
-
-def _widened(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    rows = x.reshape(-1, x.shape[-1]).float()
-    shift = None if bias is None else bias.to(x.dtype).float()
-    with uncast(x):
-        y = F.linear(rows, weight.to(x.dtype).float(), shift)
-    return y.to(x.dtype).view(*x.shape[:-1], len(weight))
 
 
 class _OneDNN(torch.autograd.Function):

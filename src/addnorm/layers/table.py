@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from addnorm.kernels.native import has_address
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -23,8 +25,7 @@ class Table(nn.Embedding):
     def forward(self, input: Int[Tensor, "*ids"]) -> Float[Tensor, "*ids width"]:
         """The vectors of the ids."""
         weight = self.weight
-        plain = type(weight) in (Tensor, nn.Parameter) and weight.device.type == "cpu"
-        if not plain or weight.dtype in _WIDE:
+        if weight.dtype in _WIDE or not has_address(weight):
             return super().forward(input)
         if torch.compiler.is_compiling():  # inductor adds gradients up in the precision of what rows are taken from
             return weight.float()[input].to(weight.dtype)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from addnorm.studies.verdict import NOT_EVEN
+
 _NATS, _CHANCE = "nats per token", "unigram entropy"
 
 
@@ -54,4 +56,4 @@ def in_words_of(results: dict[str, Any], text: str) -> str:
 
 def headline(results: dict[str, Any]) -> str | None:
     """What to know before all else: that not even the baseline trained, and what to try."""
-    return next((note for note in results.get("notes") or () if note.startswith("Not even the baseline")), None)
+    return next((note for note in results.get("notes") or () if note.startswith(NOT_EVEN)), None)

@@ -9,6 +9,7 @@ from addnorm.studies.aggregate import Group
 from addnorm.studies.measured import Measured
 from addnorm.studies.spec import CompareConfig
 from addnorm.studies.statistics import FEWEST
+from addnorm.studies.verdict import NOT_EVEN
 
 
 def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
@@ -58,7 +59,7 @@ def _not_even_the_baseline(spec: CompareConfig, groups: Sequence[Group]) -> str:
     found = "was still too short to tell" if short else "did not train"
     more = "" if short else ", a lower learning rate (--learning-rates), a longer --warm-up"
     return (
-        f"Not even the baseline: {spec.baseline} {found} at {depths} {layers}, so nothing is known of the others "
+        f"{NOT_EVEN}: {spec.baseline} {found} at {depths} {layers}, so nothing is known of the others "
         f"there. Try {_more(spec, bad[0])}{more}."
     )
 

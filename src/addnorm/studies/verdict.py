@@ -12,6 +12,8 @@ from addnorm.studies.statistics import FEWEST, Estimate
 BASELINE = "baseline"
 DOES_NOT_TRAIN = "does not train"
 TOO_SHORT = "too short to tell"
+NOT_EVEN = "Not even the baseline"
+"""How the note begins that goes before all else."""
 NO_RUN = "no run ended"
 DECIDED = (BETTER, WORSE, EQUAL, NOT_DECIDED)
 """The words for a difference; the others are for arms that are not compared."""
