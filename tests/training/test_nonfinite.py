@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from addnorm import tasks
-from addnorm.probes.diagnosis import diagnose
 from addnorm.probes.nonfinite import origin
+from addnorm.probes.trainability import assess
 from addnorm.training.interruption import Watch
 from addnorm.training.run import train
 from addnorm.training.run_folder import RunFolder
@@ -118,7 +118,7 @@ def test_five_in_a_row_stop_the_run_and_four_do_not(tiny, trainer_of):
     assert trainer.at.step == 13
     assert trainer.run.checkpoints.names() == ["step-00000013"]
     trainer.note("end", status="diverged")
-    found = diagnose(trainer.run.rows(), trainer.task.unigram_entropy)
+    found = assess(trainer.run.rows(), trainer.task.unigram_entropy)
     assert (found.kind, found.site) == ("diverged", 1)
     assert found.figure.startswith("5 steps in a row with a non-finite gradient, from step 9 on")
 

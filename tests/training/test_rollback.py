@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from addnorm import tasks
-from addnorm.probes.diagnosis import diagnose
+from addnorm.probes.trainability import assess
 from addnorm.training.interruption import Watch
 from addnorm.training.rollback import EVERY, LEAST, SPREAD, WINDOW, SpikeGuard
 from addnorm.training.run_folder import RunFolder
@@ -109,7 +109,7 @@ def test_more_spikes_than_allowed_are_a_divergence(trainer_of):
     assert [row["step"] for row in rows(trainer, "rollback")] == [61, 62, 63]
     assert trainer.at.step == 63
     trainer.note("end", status="diverged")
-    found = diagnose(trainer.run.rows(), trainer.task.chance_loss)
+    found = assess(trainer.run.rows(), trainer.task.chance_loss)
     assert found.kind == "diverged" and found.figure.startswith("went back 3 times after loss spikes")
 
 

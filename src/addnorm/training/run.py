@@ -20,9 +20,9 @@ from addnorm.errors import UserError
 from addnorm.interop.sources import identity_of
 from addnorm.interop.start import Started, start_from
 from addnorm.manifest import listed
-from addnorm.probes.diagnosis import Thresholds, diagnose
 from addnorm.probes.flops import flops
 from addnorm.probes.memory import activation_bytes
+from addnorm.probes.trainability import Thresholds, assess
 from addnorm.stack import Stack
 from addnorm.tasks._task import Problem, Reader
 from addnorm.training import environment
@@ -344,7 +344,7 @@ def _result(trainer: Trainer, status: str) -> dict[str, Any]:
         "lowest_validation_loss": trainer.at.lowest_loss,
         "train_loss": sum(losses) / len(losses) if losses else math.nan,
         "tokens_per_s": tokens / wall_s if wall_s else 0.0,
-        "diagnosis": asdict(diagnose(rows, problem.chance_loss, thresholds)),
+        "diagnosis": asdict(assess(rows, problem.chance_loss, thresholds)),
         "scores": _scores(trainer),
     }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
-Kind = Literal["trains", "too short to tell", "diverged", "stalled", "vanishing gradients", "exploding gradients"]
+Condition = Literal["trains", "too short to tell", "diverged", "stalled", "vanishing gradients", "exploding gradients"]
 Rows = Sequence[dict[str, Any]]
 
 
@@ -55,7 +55,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diagnosis:
+class Trainability:
     """What is wrong with a run, if anything.
 
     Args:
@@ -65,13 +65,13 @@ class Diagnosis:
         figure: the number that says so, in words.
     """
 
-    kind: Kind
+    kind: Condition
     site: int | None = None
     layer: str | None = None
     figure: str = ""
 
 
-def diagnose(rows: Rows, unigram_entropy: float, thresholds: Thresholds | None = None) -> Diagnosis:
+def assess(rows: Rows, unigram_entropy: float, thresholds: Thresholds | None = None) -> Trainability:
     """Name what a run suffers from, worst first: diverged, stalled, exploding or vanishing gradients; else it trains.
 
     A run whose loss is not below the unigram entropy never trains: it stalled, or it was too short to tell, if its loss
@@ -82,12 +82,12 @@ def diagnose(rows: Rows, unigram_entropy: float, thresholds: Thresholds | None =
         unigram_entropy: nats a token of a model that knows how often each token comes, and nothing else.
         thresholds: where health ends.
 
-    >>> diagnose([{"event": "validation", "step": 9, "loss": 2.6}], unigram_entropy=3.3)
-    Diagnosis(kind='trains', site=None, layer=None, figure='validation loss 2.60, unigram entropy 3.30')
+    >>> assess([{"event": "validation", "step": 9, "loss": 2.6}], unigram_entropy=3.3)
+    Trainability(kind='trains', site=None, layer=None, figure='validation loss 2.60, unigram entropy 3.30')
     """
     limits = thresholds or Thresholds()
     gradients = _exploding(rows, limits) or _vanishing(rows, limits)
-    trains = Diagnosis(kind="trains", figure=_against(_losses(rows), unigram_entropy, limits))
+    trains = Trainability(kind="trains", figure=_against(_losses(rows), unigram_entropy, limits))
     return (
         _stopped(rows)
         or _risen(rows, unigram_entropy, limits, gradients)
@@ -107,14 +107,14 @@ def site_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _stopped(rows: Rows) -> Diagnosis | None:
+def _stopped(rows: Rows) -> Trainability | None:
     """The trainer gave up."""
     if not any(row["event"] == "end" and row["status"] == "diverged" for row in rows):
         return None
     back = _of(rows, "rollback")
     if back:
         losses = ", ".join(f"{float(row['loss']):.2f} at step {row['step']}" for row in back)
-        return Diagnosis(kind="diverged", figure=f"went back {len(back)} times after loss spikes: {losses}")
+        return Trainability(kind="diverged", figure=f"went back {len(back)} times after loss spikes: {losses}")
     steps = _of(rows, "skipped")
     while len(steps) > 1 and steps[-1]["step"] - steps[0]["step"] >= len(steps):
         steps = steps[1:]  # an earlier one, from which the run recovered
@@ -122,29 +122,29 @@ def _stopped(rows: Rows) -> Diagnosis | None:
     figure = (
         f"{len(steps)} steps in a row with a non-finite gradient, from step {steps[0]['step']} on, first in {layer}"
     )
-    return Diagnosis(kind="diverged", site=site_of(layer), layer=layer, figure=figure)
+    return Trainability(kind="diverged", site=site_of(layer), layer=layer, figure=figure)
 
 
-def _risen(rows: Rows, entropy: float, limits: Thresholds, gradients: Diagnosis | None) -> Diagnosis | None:
+def _risen(rows: Rows, entropy: float, limits: Thresholds, gradients: Trainability | None) -> Trainability | None:
     losses = _losses(rows)
     if not losses or (math.isfinite(losses[-1]) and losses[-1] <= max(entropy, min(losses) + limits.risen)):
         return None
     figure = f"validation loss rose from {min(losses):.2f} to {losses[-1]:.2f}"
-    return _beside(Diagnosis(kind="diverged", figure=figure), gradients)
+    return _beside(Trainability(kind="diverged", figure=figure), gradients)
 
 
-def _stalled(rows: Rows, entropy: float, limits: Thresholds, gradients: Diagnosis | None) -> Diagnosis | None:
+def _stalled(rows: Rows, entropy: float, limits: Thresholds, gradients: Trainability | None) -> Trainability | None:
     losses = _losses(rows)
     if not losses or losses[-1] < entropy - limits.learned:
         return None
     figure, late = _against(losses, entropy, limits), _late(rows, limits)
     if late is None:
-        return _beside(Diagnosis(kind="too short to tell", figure=f"{figure}, measured once"), gradients)
+        return _beside(Trainability(kind="too short to tell", figure=f"{figure}, measured once"), gradients)
     fall, share = late
     near = losses[-1] <= entropy + limits.learned
     if fall > limits.falling and (not near or losses[-1] - fall / share < entropy - limits.learned):
-        return _beside(Diagnosis(kind="too short to tell", figure=f"{figure}, and still falling"), gradients)
-    return _beside(Diagnosis(kind="stalled", figure=figure), gradients)
+        return _beside(Trainability(kind="too short to tell", figure=f"{figure}, and still falling"), gradients)
+    return _beside(Trainability(kind="stalled", figure=figure), gradients)
 
 
 def _late(rows: Rows, limits: Thresholds) -> tuple[float, float] | None:
@@ -158,7 +158,7 @@ def _late(rows: Rows, limits: Thresholds) -> tuple[float, float] | None:
     return float(since["loss"]) - float(last["loss"]), 1 - since["step"] / max(last["step"], 1)
 
 
-def _beside(found: Diagnosis, gradients: Diagnosis | None) -> Diagnosis:
+def _beside(found: Trainability, gradients: Trainability | None) -> Trainability:
     """The same with what the gradients say: they know the place."""
     if gradients is None:
         return found
@@ -166,38 +166,38 @@ def _beside(found: Diagnosis, gradients: Diagnosis | None) -> Diagnosis:
     return replace(found, site=gradients.site, layer=gradients.layer, figure=figure)
 
 
-def _exploding(rows: Rows, limits: Thresholds) -> Diagnosis | None:
-    kind: Kind = "exploding gradients"
+def _exploding(rows: Rows, limits: Thresholds) -> Trainability | None:
+    kind: Condition = "exploding gradients"
     skipped = _of(rows, "skipped")
     if skipped:
         layer = skipped[0]["layer"]
         figure = (
             f"{len(skipped)} steps skipped for a non-finite gradient, the first at step {skipped[0]['step']} in {layer}"
         )
-        return Diagnosis(kind=kind, site=site_of(layer), layer=layer, figure=figure)
+        return Trainability(kind=kind, site=site_of(layer), layer=layer, figure=figure)
     profile = _gradient_profile(rows, smaller=True)
     for i in reversed(range(len(profile))):
         if profile[i] > limits.rise:
             figure = f"the state's gradient grows by a factor of {max(profile[: i + 1]):.1e} from the exit down"
-            return Diagnosis(kind=kind, site=i, layer=f"blocks.{i}", figure=figure)
+            return Trainability(kind=kind, site=i, layer=f"blocks.{i}", figure=figure)
     return None
 
 
-def _vanishing(rows: Rows, limits: Thresholds) -> Diagnosis | None:
-    kind: Kind = "vanishing gradients"
+def _vanishing(rows: Rows, limits: Thresholds) -> Trainability | None:
+    kind: Condition = "vanishing gradients"
     profile = _gradient_profile(rows, smaller=False)
     for i in reversed(range(len(profile))):
         if profile[i] * limits.fall < 1:
             bottom = min(profile[: i + 1])
             drop = f"by a factor of {1 / bottom:.1e}" if bottom else "to exactly 0"
             figure = f"the state's gradient falls {drop} from the exit down"
-            return Diagnosis(kind=kind, site=i, layer=f"blocks.{i}", figure=figure)
+            return Trainability(kind=kind, site=i, layer=f"blocks.{i}", figure=figure)
     weights = _largest_weight_gradients(rows)
     dead = [i for i, norm in enumerate(weights) if norm < limits.weight_floor]
     if not dead:
         return None
     figure = f"{len(dead)} sublayers have a weight gradient of {weights[dead[-1]]:.1e} or less"
-    return Diagnosis(kind=kind, site=dead[-1], layer=f"blocks.{dead[-1]}", figure=figure)
+    return Trainability(kind=kind, site=dead[-1], layer=f"blocks.{dead[-1]}", figure=figure)
 
 
 def _gradient_profile(rows: Rows, *, smaller: bool) -> list[float]:

@@ -6,8 +6,8 @@ from torch import nn
 
 import addnorm
 from addnorm import schemes
-from addnorm.probes.diagnosis import Thresholds, diagnose, site_of
 from addnorm.probes.signal import SignalFlow
+from addnorm.probes.trainability import Thresholds, assess, site_of
 
 ENTROPY = 3.3
 SUBLAYERS = 6
@@ -39,7 +39,7 @@ def end(status):
 
 
 def test_a_healthy_run_trains():
-    found = diagnose(losses(6.0, 3.3, 2.5) + signals(FLAT, FLAT) + end("finished"), ENTROPY)
+    found = assess(losses(6.0, 3.3, 2.5) + signals(FLAT, FLAT) + end("finished"), ENTROPY)
     assert (found.kind, found.site, found.layer) == ("trains", None, None)
     assert found.figure == "validation loss 2.50, unigram entropy 3.30"
 
@@ -47,24 +47,24 @@ def test_a_healthy_run_trains():
 def test_frozen_layers_have_no_vanishing_gradients():
     frozen = [0.0, 0.0, 0.0, *FLAT[3:]]  # two sublayers, and the state that the first trained one reads
     weights = ["nan", "nan", *[0.1] * (SUBLAYERS - 2)]
-    assert diagnose(losses(6.0, 2.5) + signals(frozen, frozen, weights=weights), ENTROPY).kind == "trains"
-    dead = diagnose(losses(6.0, 2.5) + signals(frozen, frozen), ENTROPY)
+    assert assess(losses(6.0, 2.5) + signals(frozen, frozen, weights=weights), ENTROPY).kind == "trains"
+    dead = assess(losses(6.0, 2.5) + signals(frozen, frozen), ENTROPY)
     assert (dead.kind, dead.site) == ("vanishing gradients", 2)
 
 
 def test_overfitting_is_not_divergence():
-    assert diagnose(losses(6.0, 2.0, 3.1), ENTROPY).kind == "trains"
+    assert assess(losses(6.0, 2.0, 3.1), ENTROPY).kind == "trains"
 
 
 @pytest.mark.parametrize("final", [3.25, 3.3, 3.35, 3.7])
 def test_a_loss_that_stays_at_the_unigram_entropy_is_stalled(final):
-    found = diagnose(losses(6.0, 3.7, final, final, final) + signals(FLAT), ENTROPY)
+    found = assess(losses(6.0, 3.7, final, final, final) + signals(FLAT), ENTROPY)
     assert (found.kind, found.site) == ("stalled", None)
     assert found.figure == f"validation loss {final:.2f}, unigram entropy 3.30"
 
 
 def test_a_stalled_run_says_what_its_gradients_do():
-    found = diagnose(losses(6.0, 3.31, 3.3) + signals(FALLING, FALLING), ENTROPY)
+    found = assess(losses(6.0, 3.31, 3.3) + signals(FALLING, FALLING), ENTROPY)
     assert (found.kind, found.site, found.layer) == ("stalled", 3, "blocks.3")
     assert (
         "unigram entropy 3.30; vanishing gradients: the state's gradient falls by a factor of 1.0e+09" in found.figure
@@ -73,105 +73,105 @@ def test_a_stalled_run_says_what_its_gradients_do():
 
 @pytest.mark.parametrize("last", [(4.5, 4.2, 4.0), (3.5, 3.4, 3.33), (3.4, 3.3, 3.25)])
 def test_a_loss_that_still_falls_is_too_short_to_tell_far_above_the_entropy_and_near_it(last):
-    found = diagnose(losses(6.0, 5.0, *last), ENTROPY)
+    found = assess(losses(6.0, 5.0, *last), ENTROPY)
     assert found.kind == "too short to tell" and found.figure.endswith(", and still falling")
 
 
 def test_a_loss_that_settles_on_the_entropy_is_stalled_and_one_that_passes_it_is_not():
     # Two runs of 24 layers: plain, and the one seed in five of DeepNorm that was late. The entropy was 3.343.
-    assert diagnose(losses(6.18, 4.3, 3.421, 3.374, 3.366, 3.351), 3.343).kind == "stalled"
-    assert diagnose(losses(6.34, 4.1, 3.411, 3.373, 3.363, 3.282), 3.343).kind == "too short to tell"
+    assert assess(losses(6.18, 4.3, 3.421, 3.374, 3.366, 3.351), 3.343).kind == "stalled"
+    assert assess(losses(6.34, 4.1, 3.411, 3.373, 3.363, 3.282), 3.343).kind == "too short to tell"
 
 
 def test_a_run_that_was_too_short_still_says_what_its_gradients_do():
-    found = diagnose(losses(6.0, 5.0, 4.5, 4.2) + signals(FALLING, FALLING), ENTROPY)
+    found = assess(losses(6.0, 5.0, 4.5, 4.2) + signals(FALLING, FALLING), ENTROPY)
     assert (found.kind, found.site) == ("too short to tell", 3) and "vanishing gradients" in found.figure
 
 
 def test_a_loss_that_has_arrived_is_stalled_far_above_the_entropy_and_near_it():
     for last in (3.31, 4.5):
-        assert diagnose(losses(6.0, last + 0.3, last + 0.01, last + 0.005, last), ENTROPY).kind == "stalled"
+        assert assess(losses(6.0, last + 0.3, last + 0.01, last + 0.005, last), ENTROPY).kind == "stalled"
 
 
 def test_a_loss_that_was_measured_once_tells_nothing_unless_it_is_low():
-    assert diagnose(losses(3.3), ENTROPY).kind == diagnose(losses(9.0), ENTROPY).kind == "too short to tell"
-    assert diagnose(losses(2.9), ENTROPY).kind == "trains"
+    assert assess(losses(3.3), ENTROPY).kind == assess(losses(9.0), ENTROPY).kind == "too short to tell"
+    assert assess(losses(2.9), ENTROPY).kind == "trains"
 
 
 def test_gradients_that_vanish_are_named_where_it_begins():
-    found = diagnose(losses(6.0, 2.5) + signals(FALLING, FALLING), ENTROPY)
+    found = assess(losses(6.0, 2.5) + signals(FALLING, FALLING), ENTROPY)
     assert (found.kind, found.site, found.layer) == ("vanishing gradients", 3, "blocks.3")
     assert found.figure == "the state's gradient falls by a factor of 1.0e+09 from the exit down"
 
 
 def test_gradients_that_vanish_entirely_have_no_factor():
-    found = diagnose(losses(6.0, 2.5) + signals([0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0]), ENTROPY)
+    found = assess(losses(6.0, 2.5) + signals([0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0]), ENTROPY)
     assert (found.kind, found.site) == ("vanishing gradients", 1)
     assert found.figure == "the state's gradient falls to exactly 0 from the exit down"
 
 
 def test_gradients_that_explode_are_named_where_it_begins():
-    found = diagnose(losses(6.0, 2.5) + signals(GROWING, GROWING), ENTROPY)
+    found = assess(losses(6.0, 2.5) + signals(GROWING, GROWING), ENTROPY)
     assert (found.kind, found.site) == ("exploding gradients", 2)
     assert found.figure == "the state's gradient grows by a factor of 1.0e+09 from the exit down"
 
 
 @pytest.mark.parametrize("bad", [FALLING, GROWING])
 def test_a_run_that_recovers_or_stumbles_once_trains(bad):
-    assert diagnose(losses(6.0, 2.5) + signals(bad, bad, bad, FLAT), ENTROPY).kind == "trains"
-    assert diagnose(losses(6.0, 2.5) + signals(FLAT, FLAT, FLAT, bad), ENTROPY).kind == "trains"
+    assert assess(losses(6.0, 2.5) + signals(bad, bad, bad, FLAT), ENTROPY).kind == "trains"
+    assert assess(losses(6.0, 2.5) + signals(FLAT, FLAT, FLAT, bad), ENTROPY).kind == "trains"
 
 
 def test_a_measurement_with_nothing_in_it_is_passed_over():
     broken = ["nan"] * (SUBLAYERS + 1)
     rows = losses(6.0, 2.5) + signals([0.0] * (SUBLAYERS + 1), broken, FALLING)
-    assert diagnose(rows, ENTROPY).kind == "vanishing gradients"
+    assert assess(rows, ENTROPY).kind == "vanishing gradients"
 
 
 def test_weights_without_gradient_are_named_after_the_first_step_only():
     dead = [0.1, 0.0, 1e-9, 0.1, 0.1, 0.1]
     first, later = signals(FLAT, FLAT, weights=dead)
-    assert diagnose([*losses(6.0, 2.5), first], ENTROPY).kind == "trains"  # zero-initialised gates begin like this
-    found = diagnose([*losses(6.0, 2.5), first, later], ENTROPY)
+    assert assess([*losses(6.0, 2.5), first], ENTROPY).kind == "trains"  # zero-initialised gates begin like this
+    found = assess([*losses(6.0, 2.5), first, later], ENTROPY)
     assert (found.kind, found.site) == ("vanishing gradients", 2)
     assert found.figure == "2 sublayers have a weight gradient of 1.0e-09 or less"
     alive = signals(FLAT, FLAT)[1]
-    assert diagnose([*losses(6.0, 2.5), later, alive], ENTROPY).kind == "trains"  # dropped in one step
+    assert assess([*losses(6.0, 2.5), later, alive], ENTROPY).kind == "trains"  # dropped in one step
 
 
 def test_a_sublayer_without_weights_is_not_dead():
     weights = ["nan", 0.1, 0.1, 0.1, 0.1, 0.1]
-    assert diagnose(losses(6.0, 2.5) + signals(FLAT, FLAT, weights=weights), ENTROPY).kind == "trains"
+    assert assess(losses(6.0, 2.5) + signals(FLAT, FLAT, weights=weights), ENTROPY).kind == "trains"
 
 
 def test_skipped_steps_are_exploding_gradients_even_if_the_run_goes_on():
-    found = diagnose(losses(6.0, 2.5) + skips(12, 30), ENTROPY)
+    found = assess(losses(6.0, 2.5) + skips(12, 30), ENTROPY)
     assert (found.kind, found.site, found.layer) == ("exploding gradients", 3, "stack.blocks.3.sublayer.fc1.weight")
     assert found.figure.startswith("2 steps skipped for a non-finite gradient, the first at step 12 in stack.blocks.3")
 
 
 def test_a_run_that_was_stopped_diverged_at_the_steps_in_a_row():
     rows = losses(6.0, 5.0) + skips(3, layer="stack.blocks.0.sublayer") + skips(12, 13, 14) + end("diverged")
-    found = diagnose(rows, ENTROPY)
+    found = assess(rows, ENTROPY)
     assert (found.kind, found.site) == ("diverged", 3)
     assert found.figure.startswith("3 steps in a row with a non-finite gradient, from step 12 on")
 
 
 @pytest.mark.parametrize("final", [5.2, float("nan"), "nan", "inf"])
 def test_a_loss_that_rises_above_the_unigram_entropy_diverged(final):
-    found = diagnose(losses(6.0, 4.5, final), ENTROPY)
+    found = assess(losses(6.0, 4.5, final), ENTROPY)
     assert found.kind == "diverged"
     assert found.figure == f"validation loss rose from 4.50 to {float(final):.2f}"
 
 
 def test_nothing_measured_is_nothing_wrong():
-    assert diagnose([], ENTROPY).kind == "trains"
+    assert assess([], ENTROPY).kind == "trains"
 
 
 def test_thresholds_may_be_chosen():
     rows = losses(6.0, 2.5) + signals([0.05, *FLAT[1:]])
-    assert diagnose(rows, ENTROPY).kind == "trains"
-    assert diagnose(rows, ENTROPY, Thresholds(fall=10)).kind == "vanishing gradients"
+    assert assess(rows, ENTROPY).kind == "trains"
+    assert assess(rows, ENTROPY, Thresholds(fall=10)).kind == "vanishing gradients"
 
 
 @pytest.mark.parametrize(
@@ -208,12 +208,12 @@ HEALTHY = ("pre-norm", "deep-norm", "rezero", "layer-scale", "keel", "peri-norm"
 
 @pytest.mark.parametrize("scheme", HEALTHY)
 def test_deep_stacks_of_healthy_schemes_are_named_healthy(scheme):
-    assert diagnose(measured(scheme, 24, 3), ENTROPY).kind == "trains"
+    assert assess(measured(scheme, 24, 3), ENTROPY).kind == "trains"
 
 
 def test_no_skips_over_many_sublayers_are_named_vanishing():
     rows = measured("plain(norm=none)", 24, 3)
-    found = diagnose(rows, ENTROPY)
+    found = assess(rows, ENTROPY)
     assert found.kind == "vanishing gradients"
     assert found.site is not None and 10 < found.site < 48
-    assert diagnose(measured("plain(norm=none)", 2, 3), ENTROPY).kind == "trains"
+    assert assess(measured("plain(norm=none)", 2, 3), ENTROPY).kind == "trains"
