@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from addnorm.kernels import native
 from addnorm.kernels.add_norm import Kind, add_norm, add_norm_reference
 from addnorm.kernels.depth_attention import depth_attention, depth_attention_reference
-from addnorm.kernels.mhc import Numbers, mhc_read, mhc_read_reference
+from addnorm.kernels.mhc_read import Numbers, mhc_read, mhc_read_reference
 from addnorm.kernels.normed_projection import normed_projection, normed_projection_reference
 from addnorm.kernels.rms_norm import rms_norm, rms_norm_reference
 from addnorm.kernels.rotary import turned, turned_reference

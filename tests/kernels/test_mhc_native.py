@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from addnorm import Transformer
 from addnorm.kernels import mhc_site, native
-from addnorm.kernels.mhc import Numbers
+from addnorm.kernels.mhc_read import Numbers
 from addnorm.kernels.mhc_site import Form, Held, Weights, read_reference, write_and_read_reference
 from addnorm.schemes.mhc import MHC
 from addnorm.stack import sites

@@ -20,7 +20,7 @@ from addnorm.kernels.depth_history import Norm, begin
 from addnorm.kernels.depth_history_call import LAYER
 from addnorm.kernels.few_rows import few_rows
 from addnorm.kernels.linear import linear
-from addnorm.kernels.mhc import Numbers, mhc_read
+from addnorm.kernels.mhc_read import Numbers, mhc_read
 from addnorm.kernels.mhc_site import Form, Weights
 from addnorm.kernels.normed_projection import normed_projection
 from addnorm.kernels.rms_norm import rms_norm

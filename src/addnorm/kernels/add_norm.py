@@ -103,7 +103,7 @@ def _forward(
     mean, inverse = numbers
     parameters = weight.to(_long(x)).contiguous(), None if bias is None else bias.to(_long(x)).contiguous()
     if choice.takes(x):
-        from addnorm.kernels.gpu import add_norm as gpu
+        from addnorm.kernels.gpu import add_norm_launch as gpu
 
         gpu.forward(x, y, parameters, kind, (total, normed, mean, inverse))
         return total, normed, mean, inverse
@@ -189,7 +189,7 @@ def _backward(
     """The gradient of the sum; and those of the weight and the bias, one row each."""
     of_norm, of_sum = (None if grad is None else grad.to(total.dtype).contiguous() for grad in grads)
     if choice.takes(total):
-        from addnorm.kernels.gpu import add_norm as gpu
+        from addnorm.kernels.gpu import add_norm_launch as gpu
 
         assert of_norm is not None
         return gpu.backward(total, weight.to(_long(total)).contiguous(), numbers, (of_norm, of_sum), kind)

@@ -69,9 +69,9 @@ def run(
         gradients: `Gradients`, for backward.
     """
     if choice.takes(streams):
-        from addnorm.kernels.gpu import mhc
+        from addnorm.kernels.gpu import mhc_launch
 
-        mhc.run(symbol, streams, steps, site, gradients)
+        mhc_launch.run(symbol, streams, steps, site, gradients)
         return
     n, d = streams.shape[-2:]
     updates = [step.update for step in steps] + [(gradients or {}).get("last_update")]

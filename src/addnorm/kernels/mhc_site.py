@@ -1,6 +1,6 @@
 """A site of mHC in one pass over the streams: the write of the site before, the coefficients, the read and its norm.
 
-    X' = H_res X + H_post y;   x = n(H_pre' X')   with H_pre', H_res', H_post' of X' (see `kernels.mhc`)
+    X' = H_res X + H_post y;   x = n(H_pre' X')   with H_pre', H_res', H_post' of X' (see `kernels.mhc_read`)
 
 Between sites travels what the next write needs, un-mixed: `X'`, `H_res'` and `H_post'`. What autograd sends back along
 the edge of `X'` is therefore the gradient of the *written* state, and the mixing is undone where `X'` is at hand for
@@ -24,8 +24,8 @@ from torch import Tensor
 from addnorm.kernels import native
 from addnorm.kernels.derivatives import gradients, is_traced, once
 from addnorm.kernels.gpu import choice
-from addnorm.kernels.mhc import Numbers, mhc_read_reference, scale_of_rows
 from addnorm.kernels.mhc_call import LEARNED, MOST_STEPS, Step, gradient_room, narrowed, outcome_room, run
+from addnorm.kernels.mhc_read import Numbers, mhc_read_reference, scale_of_rows
 from addnorm.kernels.precision import centred, wide
 from addnorm.kernels.streams import add_update
 
@@ -57,7 +57,7 @@ class Weights:
     """What is learned at a site.
 
     Args:
-        phi, bias: as `kernels.mhc.mhc_read` takes them.
+        phi, bias: as `kernels.mhc_read.mhc_read` takes them.
         alpha: the factors of the rows of `phi` for `H_pre`, for `H_post` and for `H_res`.
         gain, shift: of the norm of the read, where it has them.
         form: what is not learned.

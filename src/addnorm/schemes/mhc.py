@@ -12,7 +12,7 @@ from addnorm.checks import check_at_least, check_count, check_finite, check_posi
 from addnorm.config import OptimizerRule
 from addnorm.kernels import mhc_site
 from addnorm.kernels.gpu import choice
-from addnorm.kernels.mhc import Numbers, mhc_read, scale_of_rows
+from addnorm.kernels.mhc_read import Numbers, mhc_read, scale_of_rows
 from addnorm.kernels.mhc_site import Form, Held, Weights
 from addnorm.kernels.streams import add_update
 from addnorm.layers.norm import RMSNorm, is_plain, make_norm

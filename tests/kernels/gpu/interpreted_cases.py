@@ -14,10 +14,10 @@ from torch import Tensor
 from addnorm import Transformer
 from addnorm.kernels import mhc_site, native
 from addnorm.kernels.add_norm import Kind, add_norm, add_norm_reference, fits
-from addnorm.kernels.gpu import add_norm as gpu_add_norm
+from addnorm.kernels.gpu import add_norm_launch as gpu_add_norm
 from addnorm.kernels.gpu import choice
-from addnorm.kernels.gpu import mhc as gpu_mhc
-from addnorm.kernels.mhc import Numbers
+from addnorm.kernels.gpu import mhc_launch as gpu_mhc
+from addnorm.kernels.mhc_read import Numbers
 from addnorm.kernels.mhc_site import Form, Weights, read_reference
 from addnorm.schemes.mhc import MHC
 from agreement import TOLERANCE, assert_agree, outcome, scatter_

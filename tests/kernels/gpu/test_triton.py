@@ -12,15 +12,15 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'addnorm[gpu]'")
 
-from addnorm.kernels.gpu import add_norm_kernels, mhc, mhc_backward_kernels, mhc_kernels  # noqa: E402
-from addnorm.kernels.gpu.add_norm import tile  # noqa: E402
+from addnorm.kernels.gpu import add_norm_kernels, mhc_backward_kernels, mhc_kernels, mhc_launch  # noqa: E402
+from addnorm.kernels.gpu.add_norm_launch import tile  # noqa: E402
 from traffic_of_kernels import Traffic, compiled, traffic  # noqa: E402
 
 N, D = 4, 512
 K = N * N + 2 * N
 K_PAD = 32
 ROW = 2 * D  # bytes of a token's row in bfloat16
-ROWS, CHUNK = mhc.block(65536), 32
+ROWS, CHUNK = mhc_launch.block(65536), 32
 TURNS = D // CHUNK
 STATES = {"x", "y", "total", "normed", "of_norm", "of_sum", "found"}
 STATES |= {"written", "read", "state", "of_next", "of_read", "of_update"}
@@ -94,8 +94,14 @@ def test_the_backward_of_a_site_of_mhc_fetches_state_and_gradients_twice() -> No
 
 @pytest.mark.slow
 def test_the_gradient_of_phi_fetches_the_state_once() -> None:
-    found = of(mhc_backward_kernels.phi_backward, **dict(ROWS=mhc.TOKENS, CHUNK=mhc.FEATURES, K_PAD=K_PAD, **SIZES))
-    assert found.turn == (2 * mhc.TOKENS * mhc.FEATURES + 4 * K_PAD * mhc.TOKENS, 0)  # a block of X', and of dp
+    found = of(
+        mhc_backward_kernels.phi_backward,
+        **dict(ROWS=mhc_launch.TOKENS, CHUNK=mhc_launch.FEATURES, K_PAD=K_PAD, **SIZES),
+    )
+    assert found.turn == (
+        2 * mhc_launch.TOKENS * mhc_launch.FEATURES + 4 * K_PAD * mhc_launch.TOKENS,
+        0,
+    )  # a block of X', and of dp
 
 
 @pytest.mark.slow
