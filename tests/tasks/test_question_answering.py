@@ -12,7 +12,7 @@ from addnorm import tasks
 from addnorm.data.records import Question
 from addnorm.data.tokenizer import ByteTokenizer
 from addnorm.errors import UserError
-from addnorm.tasks._cross_entropy import cross_entropy
+from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.tasks._question_reader import Answering, QuestionReader, best_spans
 from addnorm.tasks.question_answering import span_loss
 from addnorm.training.evaluation import evaluate_run

@@ -17,8 +17,8 @@ from addnorm import tasks
 from addnorm.data.records import Translation as Pair
 from addnorm.errors import UserError
 from addnorm.interop.start import configured
+from addnorm.layers.cross_entropy import IGNORED
 from addnorm.tasks import _bleu_words, _translation_scores, translation
-from addnorm.tasks._cross_entropy import IGNORED
 from addnorm.tasks._translation_scores import TranslationMemory, measured
 from addnorm.tasks.translation import Translation
 from addnorm.training.optimizer import Optimizer

@@ -8,7 +8,7 @@ from torch import nn
 
 from addnorm import tasks
 from addnorm.errors import UserError
-from addnorm.tasks._cross_entropy import IGNORED, count, cross_entropy
+from addnorm.layers.cross_entropy import IGNORED, count, cross_entropy
 from addnorm.training.accumulation import BatchGradient, first_part
 from addnorm.training.optimizer import Optimizer
 from addnorm.training.run import train

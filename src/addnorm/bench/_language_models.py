@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from addnorm import schemes
 from addnorm.bench._peers import TRANSFORMERS, X_TRANSFORMERS, installed
 from addnorm.config import RunConfig
+from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.decoder import Transformer
-from addnorm.tasks._cross_entropy import cross_entropy
 from addnorm.training.optimizer import Optimizer
 
 LEARNING_RATE = 1e-4

@@ -24,7 +24,7 @@ from addnorm.studies.notes import notes
 from addnorm.studies.runner import Signalled, StudyProgress, train_all
 from addnorm.studies.spec import CompareConfig, Run, arms, runs
 from addnorm.studies.store import RunRecord, Store
-from addnorm.tasks._task import Problem
+from addnorm.task import Problem
 from addnorm.training.interruption import Interrupted
 from addnorm.training.lock import FolderLock
 

@@ -14,7 +14,7 @@ from addnorm.probes.flops import flops
 from addnorm.probes.memory import activation_bytes
 from addnorm.studies.compare import check, cores
 from addnorm.studies.spec import Arm, CompareConfig, arms, runs
-from addnorm.tasks._task import Problem
+from addnorm.task import Problem
 from addnorm.training.budget import Budget
 from addnorm.training.optimizer import Optimizer, parameters_by_type
 

@@ -24,7 +24,7 @@ from addnorm.specification import literal, named, parts
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from addnorm.tasks._task import Problem, Reader, Task
+    from addnorm.task import Problem, Reader, Task
 
 GROUP = "addnorm.tasks"
 """The entry points by which a package brings tasks of its own."""
@@ -136,7 +136,7 @@ def _foreign() -> dict[str, EntryPoint]:
 
 
 def _loaded(point: EntryPoint) -> type[Task]:
-    from addnorm.tasks._task import Task
+    from addnorm.task import Task
 
     try:
         found = point.load()
@@ -170,7 +170,7 @@ def _module_of(path: Path) -> ModuleType:
 
 
 def _only_task(module: ModuleType, name: str) -> type[Task]:
-    from addnorm.tasks._task import Task
+    from addnorm.task import Task
 
     own = [
         item
@@ -185,5 +185,5 @@ def _only_task(module: ModuleType, name: str) -> type[Task]:
 def __getattr__(name: str) -> Any:
     """`Task`, `Problem`, `Reader`, `Score`, `Prediction`, loaded when they are asked for: they import torch."""
     if name in ("Task", "Problem", "Reader", "Score", "Prediction", "evaluating"):
-        return getattr(importlib.import_module(f"{__name__}._task"), name)
+        return getattr(importlib.import_module("addnorm.task"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from addnorm.data.records import Question
+from addnorm.task import Score
 from addnorm.tasks._answer_metrics import Measure
-from addnorm.tasks._task import Score
 
 HAS, NO = "with an answer", "without one"
 

@@ -16,11 +16,11 @@ from addnorm.layers.initialise import generator_for
 from addnorm.models.ddim import Sampler
 from addnorm.models.diffusion import Conditioning, DiffusionTransformer, Head
 from addnorm.models.noise import Noise
+from addnorm.task import Score, Split, evaluating
 from addnorm.tasks import _images
 from addnorm.tasks._generation import FEWEST, GenerationProblem, GenerationReader, cut
 from addnorm.tasks._images import ImageKind
 from addnorm.tasks._marginals import independent_nats, variances
-from addnorm.tasks._task import Score, Split, evaluating
 from addnorm.tasks._variational import bits_per_dimension
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from addnorm.data import tokenizer
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
 from addnorm.models.classifier import POOLINGS, Pooling, TextClassifier
+from addnorm.task import Prediction, Reader, Task, evaluating
 from addnorm.tasks import _targets
 from addnorm.tasks._encoder_texts import NO_TOKEN, TextFrame, TokenRows, real
 from addnorm.tasks._targets import Targets
-from addnorm.tasks._task import Prediction, Reader, Task, evaluating
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

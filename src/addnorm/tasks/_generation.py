@@ -18,11 +18,11 @@ from addnorm.errors import UserError
 from addnorm.files import write_atomically
 from addnorm.layers.initialise import generator_for
 from addnorm.layers.patches import PatchGrid
+from addnorm.task import Prediction, Problem, Reader, Score, evaluating
 from addnorm.tasks import _images
 from addnorm.tasks._frechet import Judge, judge_of
 from addnorm.tasks._images import ImageKind
 from addnorm.tasks._marginals import independent_samples
-from addnorm.tasks._task import Prediction, Problem, Reader, Score, evaluating
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8

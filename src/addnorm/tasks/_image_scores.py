@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from addnorm.tasks._task import Score
+from addnorm.task import Score
 
 if TYPE_CHECKING:
     from jaxtyping import Int

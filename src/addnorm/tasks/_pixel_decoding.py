@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from addnorm import schemes
 from addnorm.config import RunConfig
 from addnorm.data.image_splits import Images, ImageSplits
+from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.patch_decoder import PatchDecoder, Within
 from addnorm.models.sampling import Sampling
+from addnorm.task import Score, Split, evaluating
 from addnorm.tasks import _images
-from addnorm.tasks._cross_entropy import cross_entropy
 from addnorm.tasks._generation import FEWEST, GenerationProblem, GenerationReader, cut
 from addnorm.tasks._images import ImageKind
 from addnorm.tasks._marginals import independent_nats, pixels_of_levels, quantised
-from addnorm.tasks._task import Score, Split, evaluating
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8

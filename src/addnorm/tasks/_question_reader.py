@@ -21,8 +21,8 @@ from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.models.span import SpanModel
+from addnorm.task import Prediction, Reader, evaluating
 from addnorm.tasks._encoder_texts import TextFrame, real
-from addnorm.tasks._task import Prediction, Reader, evaluating
 from addnorm.tasks._windows import Framing, Windows, answerable, windows
 
 if TYPE_CHECKING:

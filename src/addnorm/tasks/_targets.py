@@ -16,10 +16,10 @@ from torch import Tensor
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
-from addnorm.tasks._cross_entropy import cross_entropy
+from addnorm.layers.cross_entropy import cross_entropy
+from addnorm.task import Prediction
 from addnorm.tasks._image_scores import accuracy, macro_f1
 from addnorm.tasks._rank import pearson, spearman
-from addnorm.tasks._task import Prediction
 
 if TYPE_CHECKING:
     from jaxtyping import Float

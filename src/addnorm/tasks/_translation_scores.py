@@ -14,7 +14,7 @@ import numpy as np
 
 from addnorm.data.records import Translation
 from addnorm.errors import UserError
-from addnorm.tasks._task import Score
+from addnorm.task import Score
 
 _WORD = re.compile(r"\w+")
 

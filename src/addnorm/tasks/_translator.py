@@ -22,7 +22,7 @@ from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.models.beam_search import BeamSearch, Hypothesis
 from addnorm.models.encoder_decoder import EncoderDecoder, Marks
-from addnorm.tasks._task import Prediction, Reader
+from addnorm.task import Prediction, Reader
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

@@ -18,7 +18,7 @@ from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.models.video import VideoConfig, VideoTransformer, video_config
-from addnorm.tasks._task import Prediction, Reader, evaluating
+from addnorm.task import Prediction, Reader, evaluating
 from addnorm.tasks._video_pictures import write_animation, write_strip
 from addnorm.tasks._video_scores import nearness
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addnorm.tasks._task import Score
+from addnorm.task import Score
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -14,11 +14,11 @@ from addnorm.data import labelled_text, records, tokenizer
 from addnorm.data.records import LabelledText, Splits
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError
+from addnorm.task import Reader
 from addnorm.tasks._bag_of_words import BagOfWords
 from addnorm.tasks._encoder_problem import EncoderProblem
 from addnorm.tasks._encoder_reader import EncoderReader, EncoderTask
 from addnorm.tasks._targets import Labels
-from addnorm.tasks._task import Reader
 
 
 class ClassificationProblem(EncoderProblem):

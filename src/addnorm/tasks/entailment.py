@@ -15,11 +15,11 @@ from addnorm.data import records, sentence_pairs, tokenizer
 from addnorm.data.records import ScoredPair, SentencePair, Splits
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
+from addnorm.task import Reader
 from addnorm.tasks._bag_of_words import BagOfWords
 from addnorm.tasks._encoder_problem import EncoderProblem
 from addnorm.tasks._encoder_reader import EncoderReader, EncoderTask
 from addnorm.tasks._targets import Labels, Scale, Targets
-from addnorm.tasks._task import Reader
 from addnorm.tasks._word_overlap import OverlapThreshold, overlap
 
 Pair = SentencePair | ScoredPair

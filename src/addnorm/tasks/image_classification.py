@@ -17,14 +17,14 @@ from addnorm.data import images
 from addnorm.data.image_splits import Images, ImageSplits
 from addnorm.data.pictures import picture
 from addnorm.errors import UserError, unknown
+from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.vision import Pooling, VisionTransformer
+from addnorm.task import Prediction, Problem, Reader, Score, Split, Task, check_shape, evaluating
 from addnorm.tasks import _images
 from addnorm.tasks._augmentation import Augmentation
-from addnorm.tasks._cross_entropy import cross_entropy
 from addnorm.tasks._image_scores import class_scores
 from addnorm.tasks._images import ImageKind
 from addnorm.tasks._pixel_regression import PixelRegression
-from addnorm.tasks._task import Prediction, Problem, Reader, Score, Split, Task, check_shape, evaluating
 
 EVALUATION_BATCH = 256
 """Images of a forward in evaluation."""

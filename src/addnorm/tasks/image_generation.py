@@ -15,12 +15,12 @@ from addnorm.models.ddim import Sampler
 from addnorm.models.diffusion import Conditioning, Head
 from addnorm.models.noise import Noise
 from addnorm.models.patch_decoder import Within
+from addnorm.task import Reader, Task, check_shape
 from addnorm.tasks import _images
 from addnorm.tasks._denoising import Denoising, DiffusionProblem, DiffusionReader
 from addnorm.tasks._generation import GenerationReader
 from addnorm.tasks._images import ImageKind
 from addnorm.tasks._pixel_decoding import PixelDecoding, PixelProblem, PixelReader
-from addnorm.tasks._task import Reader, Task, check_shape
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("diffusion", "autoregressive"),

@@ -25,9 +25,9 @@ from addnorm.data.text import TextSplits, joined
 from addnorm.data.token_store import TokenStore, is_store
 from addnorm.data.tokenizer import Tokenizer, bits_per_byte
 from addnorm.errors import UserError
+from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.decoder import Transformer
-from addnorm.tasks._cross_entropy import cross_entropy
-from addnorm.tasks._task import Prediction, Problem, Reader, Score, Split, Task, evaluating
+from addnorm.task import Prediction, Problem, Reader, Score, Split, Task, evaluating
 
 if TYPE_CHECKING:
     from jaxtyping import Int

@@ -24,11 +24,11 @@ from addnorm.data.records import Splits
 from addnorm.data.token_pairs import BucketedBatches, TokenPairs, lengths
 from addnorm.errors import UserError, unknown
 from addnorm.files import write_atomically
+from addnorm.layers.cross_entropy import IGNORED, count, cross_entropy
 from addnorm.models.beam_search import BeamSearch
 from addnorm.models.encoder_decoder import EncoderDecoder
+from addnorm.task import Problem, Reader, Score, Split, Task, evaluating
 from addnorm.tasks import _bleu_words, _translation_scores
-from addnorm.tasks._cross_entropy import IGNORED, count, cross_entropy
-from addnorm.tasks._task import Problem, Reader, Score, Split, Task, evaluating
 from addnorm.tasks._translation_scores import TranslationMemory
 from addnorm.tasks._translator import Translator, Vocabulary
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.config import RunConfig
-from addnorm.tasks._task import Problem
+from addnorm.task import Problem
 
 Batch = tuple[Tensor, ...]
 

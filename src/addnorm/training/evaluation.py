@@ -11,7 +11,7 @@ from typing import Any
 from addnorm import tasks
 from addnorm.errors import UserError
 from addnorm.files import finite, write_json
-from addnorm.tasks._task import Problem, Split
+from addnorm.task import Problem, Split
 from addnorm.training.arithmetic import enough_memory
 from addnorm.training.run import load_run
 from addnorm.training.run_folder import RunFolder

@@ -24,7 +24,7 @@ from addnorm.probes.flops import flops
 from addnorm.probes.memory import activation_bytes
 from addnorm.probes.trainability import Thresholds, assess
 from addnorm.stack import Stack
-from addnorm.tasks._task import Problem, Reader
+from addnorm.task import Problem, Reader
 from addnorm.training import environment
 from addnorm.training.accumulation import first_part
 from addnorm.training.arithmetic import enough_memory, flushed_denormals

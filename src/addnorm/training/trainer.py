@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from addnorm.config import RunConfig
 from addnorm.probes.nonfinite import origin
 from addnorm.probes.signal import SignalFlow, stack_of
-from addnorm.tasks._task import Problem
+from addnorm.task import Problem
 from addnorm.training.accumulation import BatchGradient
 from addnorm.training.budget import Budget, shares
 from addnorm.training.checkpoint import Checkpoint

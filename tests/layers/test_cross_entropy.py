@@ -7,7 +7,7 @@ import torch
 
 from addnorm import tasks
 from addnorm.config import RunConfig
-from addnorm.tasks._cross_entropy import IGNORED, count, cross_entropy
+from addnorm.layers.cross_entropy import IGNORED, count, cross_entropy
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0], [9.0, -9.0, 0.0]])
 
