@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from addnorm.cli.invoke import invoke
 
 if TYPE_CHECKING:
-    from addnorm.studies.claims._claim import Claim
+    from addnorm.studies.claim import Claim
 
 
 @dataclass(frozen=True, kw_only=True)

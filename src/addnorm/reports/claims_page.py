@@ -11,7 +11,7 @@ from typing import Any
 from addnorm.files import write_atomically
 from addnorm.reports import charts, numbers, palette
 from addnorm.reports.claim_chart import claim_chart
-from addnorm.studies.claims._claim import VERDICTS
+from addnorm.studies.claim import VERDICTS
 
 FILE = "claims.html"
 TITLE = "What papers claim, and what these experiments found"

@@ -13,8 +13,8 @@ from addnorm import __version__
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
+from addnorm.studies.claim import Claim, Finding, Line, Measured, OnProgress
 from addnorm.studies.claims import get, name_of, names
-from addnorm.studies.claims._claim import Claim, Finding, Line, Measured, OnProgress
 from addnorm.training.lock import FolderLock
 
 FILE = "claims.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from addnorm.studies.claims._claim import Line
+from addnorm.studies.claim import Line
 
 
 def line(function: Callable[[float], float], places, seeds: int = 3) -> Line:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from addnorm.studies import claims
-from addnorm.studies.claims._claim import Line
+from addnorm.studies.claim import Line
 from addnorm.studies.claims.rezero_starts_faster import _first_below
 from studies.claims.made_up import line
 

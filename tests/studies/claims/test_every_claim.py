@@ -10,7 +10,7 @@ from addnorm import schemes
 from addnorm.files import finite
 from addnorm.reports.claims_page import claims_page
 from addnorm.studies import claims
-from addnorm.studies.claims._claim import VERDICTS
+from addnorm.studies.claim import VERDICTS
 from addnorm.studies.reproduce import outcome
 from studies.claims.sizes import SMALL
 

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from addnorm.files import append_json_line
+from addnorm.studies.claim import Line
 from addnorm.studies.claims import _training
-from addnorm.studies.claims._claim import Line
 from addnorm.studies.claims._paired import better_by, last_difference
 from addnorm.studies.claims._training import Stopped, Trained, curves, short_run, train_all, trained
 from addnorm.studies.statistics import Estimate

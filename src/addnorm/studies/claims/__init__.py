@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from addnorm.errors import unknown
-from addnorm.studies.claims._claim import Claim
+from addnorm.studies.claim import Claim
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.errors import unknown
-from addnorm.studies.claims._claim import Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Claim, Finding, Line, Measured, OnProgress, said
 from addnorm.studies.claims._toy import STARTS, Start
 
 

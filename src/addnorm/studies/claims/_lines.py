@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from addnorm.studies.claims._claim import BySeed, Line, OnProgress
+from addnorm.studies.claim import BySeed, Line, OnProgress
 
 
 def lines_over(

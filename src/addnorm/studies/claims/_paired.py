@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from addnorm.studies.claims._claim import Line, Verdict
+from addnorm.studies.claim import Line, Verdict
 from addnorm.studies.statistics import Estimate, paired_difference
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from addnorm.config import RunConfig
 from addnorm.files import read_json_lines
-from addnorm.studies.claims._claim import BySeed, Line, OnProgress
+from addnorm.studies.claim import BySeed, Line, OnProgress
 from addnorm.studies.compare import cores
 from addnorm.studies.crew import Job
 from addnorm.studies.eta import Work

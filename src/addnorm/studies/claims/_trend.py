@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from addnorm.studies.claims._claim import Line
+from addnorm.studies.claim import Line
 from addnorm.studies.statistics import Estimate, estimate
 
 

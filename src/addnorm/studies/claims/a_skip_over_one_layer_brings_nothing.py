@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from addnorm import schemes
 from addnorm.layers.initialise import generator_for, initialise_
 from addnorm.stack import Stack
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
 from addnorm.studies.claims._paired import better_by, last_difference
 
 EFFECT = 0.02

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
 from addnorm.studies.claims._toy import Start, signal_flow, toy

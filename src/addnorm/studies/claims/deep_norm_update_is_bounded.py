@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from addnorm.probes.signal import rms
-from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
 from addnorm.studies.claims._toy import Start, loss_of, random_tokens, toy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._paired import better_by, last_difference
 from addnorm.studies.claims._training import EMBEDDING, curves, short_run, train_all
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress
+from addnorm.studies.claim import Axes, Finding, Measured, OnProgress
 from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over, values_of
 from addnorm.studies.claims._toy import Start, loss_of, output_weight, random_tokens, toy

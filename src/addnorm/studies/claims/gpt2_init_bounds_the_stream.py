@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
 from addnorm.studies.claims._toy import Start, stream_rms, toy

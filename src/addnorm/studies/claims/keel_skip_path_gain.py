@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from addnorm import schemes
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._lines import lines_over
 from addnorm.studies.claims._noise import pass_noise
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
 from addnorm.studies.claims._mixing import balanced, drawn, gain
 
 BOUNDED = 2.0

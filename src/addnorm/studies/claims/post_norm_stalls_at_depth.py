@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._training import EMBEDDING, LEARNED, curves, entropy_line, short_run, train_all
 
 LABELS = {

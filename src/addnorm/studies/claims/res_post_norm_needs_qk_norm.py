@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from addnorm.models.decoder import Transformer
 from addnorm.probes.signal import rms
-from addnorm.studies.claims._claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._fresh import FreshClaim
 from addnorm.studies.claims._lines import lines_over
 from addnorm.studies.claims._toy import Start, random_tokens, toy

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
 from addnorm.studies.claims._training import EMBEDDING, curves, short_run, train_all
 from addnorm.studies.statistics import estimate
 

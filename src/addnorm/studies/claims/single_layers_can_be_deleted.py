@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from addnorm import tasks
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
 from addnorm.studies.claims._training import EMBEDDING, LEARNED, Trained, short_run, trained
 from addnorm.studies.statistics import estimate
 from addnorm.training.run import load_model

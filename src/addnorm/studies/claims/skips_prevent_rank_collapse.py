@@ -13,7 +13,7 @@ from addnorm import schemes
 from addnorm.layers.attention import Attention
 from addnorm.layers.initialise import generator_for, initialise_
 from addnorm.stack import Stack
-from addnorm.studies.claims._claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
 from addnorm.studies.statistics import Estimate, estimate
 
 ORDER = 2.0
