@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from addnorm.errors import UserError
-from addnorm.studies.claims._toy import STARTS, toy
-from addnorm.studies.claims._trend import power
 from addnorm.studies.claims.branch_gradients_shrink_as_one_over_depth import BranchGradientsShrinkAsOneOverDepth
 from addnorm.studies.claims.deep_norm_update_is_bounded import DeepNormUpdateIsBounded
 from addnorm.studies.claims.generalisations_start_as_pre_norm import GeneralisationsStartAsPreNorm
@@ -14,6 +12,8 @@ from addnorm.studies.claims.keel_skip_path_gain import KeelSkipPathGain
 from addnorm.studies.claims.pre_norm_last_layer_gradient import PreNormLastLayerGradient
 from addnorm.studies.claims.rezero_starts_with_zero_gradients import ReZeroStartsWithZeroGradients
 from addnorm.studies.claims.sinkhorn_is_approximate import SinkhornIsApproximate
+from addnorm.studies.experiments.toy import STARTS, toy
+from addnorm.studies.experiments.trend import power
 from studies.claims.made_up import line
 
 

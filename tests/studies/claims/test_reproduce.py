@@ -11,8 +11,8 @@ from addnorm.reports.claim_chart import claim_chart, scale
 from addnorm.reports.claims_page import claims_page, write_claims_page
 from addnorm.studies import claims
 from addnorm.studies.claim import VERDICTS, Axes, Claim, Finding, Line, said
-from addnorm.studies.claims._trend import power, ratio_of_ends
 from addnorm.studies.claims.sinkhorn_is_approximate import SinkhornIsApproximate
+from addnorm.studies.experiments.trend import power, ratio_of_ends
 from addnorm.studies.reproduce import chosen, load, outcome, reproduce
 from addnorm.studies.statistics import Estimate
 

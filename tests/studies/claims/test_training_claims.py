@@ -8,9 +8,9 @@ import pytest
 
 from addnorm.files import append_json_line
 from addnorm.studies.claim import Line
-from addnorm.studies.claims import _training
-from addnorm.studies.claims._paired import better_by, last_difference
-from addnorm.studies.claims._training import Stopped, Trained, curves, short_run, train_all, trained
+from addnorm.studies.experiments import paired_training
+from addnorm.studies.experiments.paired import better_by, last_difference
+from addnorm.studies.experiments.paired_training import Stopped, Trained, curves, short_run, train_all, trained
 from addnorm.studies.statistics import Estimate
 from addnorm.training.interruption import Interrupted
 
@@ -43,7 +43,7 @@ def test_a_signal_within_a_claim_stops_the_command_with_its_own_code(monkeypatch
     def interrupted(config, folder):
         raise Interrupted(folder, signal.SIGTERM)
 
-    monkeypatch.setattr(_training, "train", interrupted)
+    monkeypatch.setattr(paired_training, "train", interrupted)
     with pytest.raises(Stopped) as stop:
         trained(short_run(2))
     assert stop.value.exit_code == 143
@@ -54,7 +54,7 @@ def test_a_run_that_diverged_ends_at_infinity(tmp_path, status, last, end):
     for step, loss in ((0, 5.0), (10, last)):
         append_json_line(tmp_path / "metrics.jsonl", {"event": "validation", "step": step, "loss": loss})
     (tmp_path / "run.json").write_text(json.dumps({"unigram_entropy": 3.3}))
-    run = _training._read(tmp_path, {"status": status})
+    run = paired_training._read(tmp_path, {"status": status})
     assert run.final == end
     assert run.learns == (status == "finished")
 

@@ -14,7 +14,7 @@ from addnorm import schemes
 from addnorm.layers.initialise import generator_for, initialise_
 from addnorm.stack import Stack
 from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
-from addnorm.studies.claims._paired import better_by, last_difference
+from addnorm.studies.experiments.paired import better_by, last_difference
 
 EFFECT = 0.02
 

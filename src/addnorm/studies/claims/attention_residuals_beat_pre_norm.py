@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._paired import better_by, last_difference
-from addnorm.studies.claims._training import EMBEDDING, curves, short_run, train_all
+from addnorm.studies.experiments.paired import better_by, last_difference
+from addnorm.studies.experiments.paired_training import EMBEDDING, curves, short_run, train_all
 
 LABELS = {"attention-residuals": "Attention Residuals", "pre-norm": "Pre-LN"}
 EFFECT = 0.029

@@ -7,10 +7,10 @@ from statistics import fmean
 from typing import ClassVar
 
 from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._fresh import FreshClaim
-from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import Start, signal_flow, toy
-from addnorm.studies.claims._trend import power
+from addnorm.studies.experiments.fresh import FreshClaim
+from addnorm.studies.experiments.lines import lines_over
+from addnorm.studies.experiments.toy import Start, signal_flow, toy
+from addnorm.studies.experiments.trend import power
 
 EXPECTED = -1.0
 WITHIN = 0.25

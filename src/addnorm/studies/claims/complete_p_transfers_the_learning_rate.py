@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
-from addnorm.studies.claims._training import EMBEDDING, short_run, train_all
+from addnorm.studies.experiments.paired_training import EMBEDDING, short_run, train_all
 from addnorm.studies.statistics import Estimate, estimate
 
 NOTICEABLE = 0.02

@@ -10,10 +10,10 @@ import torch
 
 from addnorm.probes.signal import rms
 from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._fresh import FreshClaim
-from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import Start, loss_of, random_tokens, toy
-from addnorm.studies.claims._trend import power
+from addnorm.studies.experiments.fresh import FreshClaim
+from addnorm.studies.experiments.lines import lines_over
+from addnorm.studies.experiments.toy import Start, loss_of, random_tokens, toy
+from addnorm.studies.experiments.trend import power
 
 BOUNDED = 0.15
 APART = 0.25

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
-from addnorm.studies.claims._mixing import balanced, drawn
+from addnorm.studies.experiments.mixing import balanced, drawn
 
 GONE = 1e-2
 RISE = 1e-6  # what 100 iterations leave of column errors

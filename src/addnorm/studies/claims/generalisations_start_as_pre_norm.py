@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 
 from addnorm.studies.claim import Axes, Finding, Measured, OnProgress
-from addnorm.studies.claims._fresh import FreshClaim
-from addnorm.studies.claims._lines import lines_over, values_of
-from addnorm.studies.claims._toy import Start, loss_of, output_weight, random_tokens, toy
+from addnorm.studies.experiments.fresh import FreshClaim
+from addnorm.studies.experiments.lines import lines_over, values_of
+from addnorm.studies.experiments.toy import Start, loss_of, output_weight, random_tokens, toy
 
 EQUAL = 1e-8
 """Relative, in float64: coefficients that were drawn in float32 sum to one up to 1e-8, and a norm's eps sees it."""

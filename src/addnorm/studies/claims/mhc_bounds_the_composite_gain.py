@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
-from addnorm.studies.claims._mixing import balanced, drawn, gain
+from addnorm.studies.experiments.mixing import balanced, drawn, gain
 
 BOUNDED = 2.0
 EXPLODES = 100.0

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._fresh import FreshClaim
-from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import Start, first_over_last_gradient, toy
+from addnorm.studies.experiments.fresh import FreshClaim
+from addnorm.studies.experiments.lines import lines_over
+from addnorm.studies.experiments.toy import Start, first_over_last_gradient, toy
 
 VANISHES = 0.1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._training import EMBEDDING, LEARNED, curves, entropy_line, short_run, train_all
+from addnorm.studies.experiments.paired_training import EMBEDDING, LEARNED, curves, entropy_line, short_run, train_all
 
 LABELS = {
     "post-norm": "Post-LN",

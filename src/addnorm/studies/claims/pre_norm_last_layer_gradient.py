@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._fresh import FreshClaim
-from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import Start, output_weight, signal_flow, toy
-from addnorm.studies.claims._trend import power
+from addnorm.studies.experiments.fresh import FreshClaim
+from addnorm.studies.experiments.lines import lines_over
+from addnorm.studies.experiments.toy import Start, output_weight, signal_flow, toy
+from addnorm.studies.experiments.trend import power
 
 EXPECTED = -0.5
 WITHIN = 0.2

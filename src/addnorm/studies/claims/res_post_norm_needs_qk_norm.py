@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from addnorm.models.decoder import Transformer
 from addnorm.probes.signal import rms
 from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._fresh import FreshClaim
-from addnorm.studies.claims._lines import lines_over
-from addnorm.studies.claims._toy import Start, random_tokens, toy
-from addnorm.studies.claims._trend import power, ratio_of_ends
+from addnorm.studies.experiments.fresh import FreshClaim
+from addnorm.studies.experiments.lines import lines_over
+from addnorm.studies.experiments.toy import Start, random_tokens, toy
+from addnorm.studies.experiments.trend import power, ratio_of_ends
 
 GROWS = 0.5
 BOUNDED = 1.25

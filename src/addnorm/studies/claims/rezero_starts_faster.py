@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._training import EMBEDDING, curves, short_run, train_all
+from addnorm.studies.experiments.paired_training import EMBEDDING, curves, short_run, train_all
 from addnorm.studies.statistics import estimate
 
 LABELS = {"rezero": "ReZero", "pre-norm": "Pre-LN"}

@@ -12,7 +12,7 @@ from torch import nn
 
 from addnorm import tasks
 from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
-from addnorm.studies.claims._training import EMBEDDING, LEARNED, Trained, short_run, trained
+from addnorm.studies.experiments.paired_training import EMBEDDING, LEARNED, Trained, short_run, trained
 from addnorm.studies.statistics import estimate
 from addnorm.training.run import load_model
 

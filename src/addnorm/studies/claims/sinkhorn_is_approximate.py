@@ -12,7 +12,7 @@ from torch import Tensor
 from addnorm.kernels.sinkhorn import sinkhorn
 from addnorm.layers.initialise import generator_for
 from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
-from addnorm.studies.claims._lines import lines_over, values_of
+from addnorm.studies.experiments.lines import lines_over, values_of
 
 EXACT = 1e-5  # some ten float32 roundings of sums of 24 terms below 1
 APPARENT = 1e-2

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from addnorm.errors import unknown
 from addnorm.studies.claim import Claim, Finding, Line, Measured, OnProgress, said
-from addnorm.studies.claims._toy import STARTS, Start
+from addnorm.studies.experiments.toy import STARTS, Start
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""What the experiments of several claims share: small models, short trainings, loops over seeds, trends."""
