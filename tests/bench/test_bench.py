@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from addnorm import UserError, bench
-from addnorm.bench import _peers
-from addnorm.bench._alternation import alternate, ratio
-from addnorm.bench._ratios import Spread, paired_ratio, spread
-from addnorm.bench._row import HOLDS_BACK, Goal, Row, Times
-from addnorm.bench._run import chosen, load, outcome, run
-from addnorm.bench.depth import distance_from_line
+from addnorm.bench import peers
+from addnorm.bench.alternation import alternate, ratio
+from addnorm.bench.measure import chosen, load, outcome, run
+from addnorm.bench.ratios import Spread, paired_ratio, spread
+from addnorm.bench.row import HOLDS_BACK, Goal, Row, Times
+from addnorm.bench.rows.depth import distance_from_line
 from addnorm.reports.bench_page import markdown, terminal_lines
 from command_line import here
 
@@ -115,7 +115,7 @@ def test_a_missing_peer_leaves_its_column_empty_and_says_what_to_install(monkeyp
     def version(package: str) -> str:
         raise metadata.PackageNotFoundError(package)
 
-    monkeypatch.setattr(_peers.metadata, "version", version)
+    monkeypatch.setattr(peers.metadata, "version", version)
     item = outcome(chosen(["training-fp32"], quick=True, rounds=1)[0], "addnorm bench")
     assert [figure["label"].partition("over ")[2] for figure in item["figures"]] == ["torch.nn.TransformerEncoder"]
     assert any("pip install x-transformers==" in note for note in item["missing"])
@@ -131,7 +131,7 @@ def test_rows_that_were_measured_before_stay_in_the_file(tmp_path):
     assert [row["number"] for row in stored["rows"]] == [4, 6]
     assert stored["machine"]["processor"] and stored["machine"]["packages"]["torch"]
     assert "rates" not in stored["machine"]  # nothing to compare small sizes with
-    assert set(stored["peers"]) == {peer.package for peer in _peers.PEERS}
+    assert set(stored["peers"]) == {peer.package for peer in peers.PEERS}
 
 
 def test_one_thread_computes_and_afterwards_as_many_as_before(tmp_path):

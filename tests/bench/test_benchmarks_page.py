@@ -39,7 +39,7 @@ def test_the_page_is_that_of_the_newest_results():
 def test_every_figure_of_the_results_stands_on_the_page(tmp_path, monkeypatch):
     builder = script()
     monkeypatch.setattr(builder, "ROOT", tmp_path)
-    from addnorm.bench._run import chosen, run
+    from addnorm.bench.measure import chosen, run
 
     file = tmp_path / "benchmarks" / "results" / "2026-01-01-bench.json"
     file.parent.mkdir(parents=True)

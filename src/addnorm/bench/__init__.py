@@ -1,6 +1,6 @@
-"""This library and its peers side by side: one row of the table per file, and the folder is the registry.
+"""This library and its peers side by side: one row of the table per file of `rows`, a registry.
 
-`bench/training_fp32.py` is `get("training-fp32")` and `addnorm bench training-fp32`.
+`bench/rows/training_fp32.py` is `get("training-fp32")` and `addnorm bench training-fp32`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import importlib
 from functools import cache
 from pathlib import Path
 
-from addnorm.bench._row import Row
+from addnorm.bench.row import Row
 from addnorm.errors import unknown
 
 
 @cache
 def names() -> tuple[str, ...]:
     """The names of all rows, in alphabetical order; imports none of them."""
-    files = Path(__file__).parent.glob("[!_]*.py")
+    files = (Path(__file__).parent / "rows").glob("[!_]*.py")
     return tuple(sorted(file.stem.replace("_", "-") for file in files))
 
 
@@ -29,7 +29,7 @@ def get(name: str) -> type[Row]:
     """
     if name not in names():
         raise unknown("row", name, names())
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    module = importlib.import_module(f"{__name__}.rows.{name.replace('-', '_')}")
     own = [
         item
         for item in vars(module).values()

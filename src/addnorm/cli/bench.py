@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from addnorm.cli.invoke import invoke
 
 if TYPE_CHECKING:
-    from addnorm.bench._row import Row
+    from addnorm.bench.row import Row
 
 FILE = "bench.json"
 
@@ -46,14 +46,14 @@ def _bench(options: BenchOptions) -> int:
     Arms run in turns in one process on one thread; figures are medians of ratios taken within a round. Close other
     programs first.
     """
-    from addnorm.bench._run import chosen
+    from addnorm.bench.measure import chosen
 
     rows = chosen(options.rows, quick=options.quick, rounds=options.rounds)
     return _list(rows, options) if options.list else _run(rows, options)
 
 
 def _list(rows: Sequence[Row], options: BenchOptions) -> int:
-    from addnorm.bench._run import described
+    from addnorm.bench.measure import described
     from addnorm.cli import console
 
     asked = [described(row) for row in rows]
@@ -68,7 +68,7 @@ def _list(rows: Sequence[Row], options: BenchOptions) -> int:
 
 def _run(rows: Sequence[Row], options: BenchOptions) -> int:
     from addnorm.bench import name_of
-    from addnorm.bench._run import run
+    from addnorm.bench.measure import run
     from addnorm.cli import console
     from addnorm.cli.progress import Live
     from addnorm.kernels.allocator import keep_freed_memory
@@ -99,7 +99,7 @@ def _typed(options: BenchOptions) -> str:
 
 
 def _write_page(file: Path) -> None:
-    from addnorm.bench._run import load
+    from addnorm.bench.measure import load
     from addnorm.files import write_atomically
     from addnorm.reports.bench_page import markdown
 

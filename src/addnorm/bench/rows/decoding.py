@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from addnorm.bench._alternation import alternate, parts, ratio
-from addnorm.bench._language_models import Gpt2, Size, our_model
-from addnorm.bench._peers import TRANSFORMERS, installed, missing
-from addnorm.bench._row import Figure, Goal, OnProgress, Result, Row, Times
+from addnorm.bench.alternation import alternate, parts, ratio
+from addnorm.bench.language_models import Gpt2, Size, our_model
+from addnorm.bench.peers import TRANSFORMERS, installed, missing
+from addnorm.bench.row import Figure, Goal, OnProgress, Result, Row, Times
 
 OURS, THEIRS = "addnorm", "transformers GPT-2"
 

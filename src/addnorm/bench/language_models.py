@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm import schemes
-from addnorm.bench._peers import TRANSFORMERS, X_TRANSFORMERS, installed
+from addnorm.bench.peers import TRANSFORMERS, X_TRANSFORMERS, installed
 from addnorm.config import RunConfig
 from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.decoder import Transformer

@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
-from addnorm.bench._ratios import paired_ratio
-from addnorm.bench._row import Figure, Goal, OnProgress, Times
+from addnorm.bench.ratios import paired_ratio
+from addnorm.bench.row import Figure, Goal, OnProgress, Times
 
 Arms = Mapping[str, Callable[[], object]]
 

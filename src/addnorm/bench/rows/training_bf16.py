@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from addnorm.bench._alternation import parts
-from addnorm.bench._language_models import Size
-from addnorm.bench._row import Goal, OnProgress, Result, Row
-from addnorm.bench._training import against_peers, joined
+from addnorm.bench.alternation import parts
+from addnorm.bench.language_models import Size
+from addnorm.bench.peer_training import against_peers, joined
+from addnorm.bench.row import Goal, OnProgress, Result, Row
 
 
 @dataclass(frozen=True, kw_only=True)

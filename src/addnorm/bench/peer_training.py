@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from addnorm.bench._alternation import alternate, ratio
-from addnorm.bench._language_models import Precision, Size, our_model, our_step, peers, their_step
-from addnorm.bench._peers import TRANSFORMERS, X_TRANSFORMERS, missing
-from addnorm.bench._row import Figure, Goal, OnProgress, Result, Times
+from addnorm.bench.alternation import alternate, ratio
+from addnorm.bench.language_models import Precision, Size, our_model, our_step, peers, their_step
+from addnorm.bench.peers import TRANSFORMERS, X_TRANSFORMERS, missing
+from addnorm.bench.row import Figure, Goal, OnProgress, Result, Times
 
 OURS = "addnorm"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from addnorm.bench._language_models import Size, our_model
-from addnorm.bench._residuals import NARROW, PRE_LN, bytes_over_pre_ln, counted, over_pre_ln, step_times
-from addnorm.bench._row import Goal, OnProgress, Result, Row
+from addnorm.bench.beside_pre_norm import NARROW, PRE_LN, bytes_over_pre_ln, counted, over_pre_ln, step_times
+from addnorm.bench.language_models import Size, our_model
+from addnorm.bench.row import Goal, OnProgress, Result, Row
 
 FULL, BLOCK = "attention-residuals", "block-attention-residuals"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from addnorm.bench._language_models import Size, our_model
-from addnorm.bench._peers import HYPER_CONNECTIONS, installed, missing
-from addnorm.bench._residuals import MHC, NARROW, HyperConnectionsDecoder, bytes_over_pre_ln, counted
-from addnorm.bench._row import Goal, OnProgress, Result, Row
+from addnorm.bench.beside_pre_norm import MHC, NARROW, HyperConnectionsDecoder, bytes_over_pre_ln, counted
+from addnorm.bench.language_models import Size, our_model
+from addnorm.bench.peers import HYPER_CONNECTIONS, installed, missing
+from addnorm.bench.row import Goal, OnProgress, Result, Row
 from addnorm.models.decoder import Transformer
 
 REBUILT = "mhc, rebuilding"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from addnorm.bench._alternation import alternate
-from addnorm.bench._language_models import Size, loss, our_model, our_step
-from addnorm.bench._ratios import Spread, spread
-from addnorm.bench._row import Figure, Goal, OnProgress, Result, Row, Times
+from addnorm.bench.alternation import alternate
+from addnorm.bench.language_models import Size, loss, our_model, our_step
+from addnorm.bench.ratios import Spread, spread
+from addnorm.bench.row import Figure, Goal, OnProgress, Result, Row, Times
 from addnorm.probes.memory import activation_bytes
 
 ALIKE = 100

@@ -7,10 +7,10 @@ import sys
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from addnorm.bench._alternation import alternate
-from addnorm.bench._peers import X_TRANSFORMERS, installed, missing
-from addnorm.bench._ratios import spread
-from addnorm.bench._row import Figure, Goal, OnProgress, Result, Row, Times
+from addnorm.bench.alternation import alternate
+from addnorm.bench.peers import X_TRANSFORMERS, installed, missing
+from addnorm.bench.ratios import spread
+from addnorm.bench.row import Figure, Goal, OnProgress, Result, Row, Times
 
 TORCH, OURS, HELP, THEIRS = "import torch", "import addnorm", "addnorm --help", "import x_transformers"
 # Names of the package are loaded on first use; a bare import would measure nothing.

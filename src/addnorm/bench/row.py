@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
-from addnorm.bench._ratios import Spread
+from addnorm.bench.ratios import Spread
 from addnorm.checks import check_count
 
 OnProgress = Callable[[float], None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from addnorm.bench._language_models import Size
-from addnorm.bench._row import Goal, OnProgress, Result, Row
-from addnorm.bench._training import against_peers
+from addnorm.bench.language_models import Size
+from addnorm.bench.peer_training import against_peers
+from addnorm.bench.row import Goal, OnProgress, Result, Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from addnorm.bench._alternation import parts
-from addnorm.bench._language_models import Size, our_model
-from addnorm.bench._peers import HYPER_CONNECTIONS, installed, missing
-from addnorm.bench._residuals import MHC, NARROW, PRE_LN, HyperConnectionsDecoder, over_pre_ln, step_times
-from addnorm.bench._row import Goal, OnProgress, Result, Row
+from addnorm.bench.alternation import parts
+from addnorm.bench.beside_pre_norm import MHC, NARROW, PRE_LN, HyperConnectionsDecoder, over_pre_ln, step_times
+from addnorm.bench.language_models import Size, our_model
+from addnorm.bench.peers import HYPER_CONNECTIONS, installed, missing
+from addnorm.bench.row import Goal, OnProgress, Result, Row
 
 PEER = "hyper-connections, eager"
 

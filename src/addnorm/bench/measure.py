@@ -16,8 +16,8 @@ import torch
 
 from addnorm import __version__
 from addnorm.bench import get, in_order, name_of
-from addnorm.bench._peers import PEERS
-from addnorm.bench._row import Figure, OnProgress, Row
+from addnorm.bench.peers import PEERS
+from addnorm.bench.row import Figure, OnProgress, Row
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addnorm.bench._alternation import alternate
-from addnorm.bench._ratios import spread
-from addnorm.bench._row import Figure, Goal, OnProgress, Result, Row, Times
+from addnorm.bench.alternation import alternate
+from addnorm.bench.ratios import spread
+from addnorm.bench.row import Figure, Goal, OnProgress, Result, Row, Times
 from addnorm.kernels.add_norm import Kind, add_norm
 
 COPY = "copy"

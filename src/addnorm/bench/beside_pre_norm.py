@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from addnorm.bench._alternation import alternate, ratio
-from addnorm.bench._language_models import Precision, Size, loss, our_model, our_step
-from addnorm.bench._ratios import spread
-from addnorm.bench._row import Figure, Goal, OnProgress, Times
+from addnorm.bench.alternation import alternate, ratio
+from addnorm.bench.language_models import Precision, Size, loss, our_model, our_step
+from addnorm.bench.ratios import spread
+from addnorm.bench.row import Figure, Goal, OnProgress, Times
 from addnorm.layers.context import Context
 from addnorm.layers.norm import LayerNorm
 from addnorm.probes.memory import activation_bytes
