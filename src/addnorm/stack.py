@@ -15,7 +15,7 @@ from addnorm.errors import UserError
 from addnorm.kernels.rebuild import rebuilding
 from addnorm.layers.context import Context
 from addnorm.layers.inside import Inside
-from addnorm.layers.norm import current_padding, padding
+from addnorm.layers.padding import current_padding, padding
 from addnorm.layers.views import Views, views_of
 from addnorm.layers.watched import is_only
 from addnorm.residual import Connection, Kind, Profile, Scheme, Site, State

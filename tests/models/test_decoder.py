@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from addnorm import Transformer, schemes
+from addnorm.layers.batch_norm import BatchNorm
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
-from addnorm.layers.norm import BatchNorm
 from models.bodies import SHAPE, VOCAB, decoder, ids, left_padded
 
 # float64; kernels sum the same products in another order.

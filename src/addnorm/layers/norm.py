@@ -1,26 +1,24 @@
-"""Normalisation layers: LayerNorm, RMSNorm, BatchNorm over tokens, tanh and erf in place of one, none."""
+"""Normalisation layers of each token alone, and the choice among all kinds by name."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeGuard, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.errors import UserError, unknown
+from addnorm.errors import unknown
 from addnorm.kernels.add_norm import Kind, add_norm, fits
 from addnorm.kernels.precision import wide
 from addnorm.kernels.rebuild import rebuildable
 from addnorm.kernels.rms_norm import rms_norm
+from addnorm.layers.batch_norm import BatchNorm
 from addnorm.layers.saturation import Derf, DynamicTanh
 from addnorm.layers.watched import is_only
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Float
 
 NormKind = Literal["layer", "rms", "batch", "tanh", "erf", "none"]
 NORMS: tuple[str, ...] = get_args(NormKind)
@@ -28,37 +26,6 @@ EPS = 1e-5
 """What norms add to a mean square or a variance, where a scheme says nothing else."""
 FEW = 4
 """Tokens up to which a pass over memory is nothing beside the call."""
-
-
-class _Padding(threading.local):
-    """One thread's padding; not a context variable, because the compiler cannot trace those."""
-
-    keep: Tensor | None = None
-    again: bool = False
-
-
-_PADDING = _Padding()
-
-
-@contextmanager
-def padding(keep: Bool[Tensor, "batch tokens"] | None, *, again: bool = False) -> Iterator[None]:
-    """Within it, norms that take statistics over tokens leave out the tokens where `keep` is False.
-
-    Args:
-        keep: which tokens are real (True); None = all.
-        again: this forward repeats one for its gradients, so running statistics have seen its batch already.
-    """
-    outer = _PADDING.keep, _PADDING.again
-    _PADDING.keep, _PADDING.again = keep, again
-    try:
-        yield
-    finally:
-        _PADDING.keep, _PADDING.again = outer
-
-
-def current_padding() -> Bool[Tensor, "batch tokens"] | None:
-    """The mask of the real tokens of this forward, or None when all are real."""
-    return _PADDING.keep
 
 
 class LayerNorm(nn.LayerNorm):
@@ -107,56 +74,6 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens d_model"]:
         """Each token divided by its root mean square."""
         return rms_norm(x, self.weight, self.eps)
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation over tokens: each feature by its mean and variance over all real tokens of the batch.
-
-    `(x - mean_tokens(x)) / sqrt(var_tokens(x) + eps) * weight + bias`; running statistics in evaluation. Padded tokens
-    (see `padding`) have no part in the statistics. In training it mixes tokens, so it is not causal.
-    Ioffe and Szegedy 2015, arXiv:1502.03167; over tokens as in Shen et al. 2020, arXiv:2003.07845.
-
-    Args:
-        d_model: the width.
-        eps: added to the variance.
-        momentum: the share of the newest batch in the running statistics.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, d_model: int, eps: float = EPS, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
-        self.weight = nn.Parameter(torch.ones(d_model))
-        self.bias = nn.Parameter(torch.zeros(d_model))
-        self.register_buffer("running_mean", torch.zeros(d_model))
-        self.register_buffer("running_var", torch.ones(d_model))
-
-    def reset_parameters(self) -> None:
-        """Gain one, bias zero, running statistics of a standard normal."""
-        nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
-        self.running_mean.zero_()
-        self.running_var.fill_(1.0)
-
-    def forward(self, x: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens d_model"]:
-        """Each feature normalised over the real tokens."""
-        keep = current_padding()
-        if keep is None or not self.training:
-            flat = x.reshape(-1, x.shape[-1])
-            return self._normalise(flat).view_as(x)
-        normed = torch.zeros_like(x)
-        normed[keep] = self._normalise(x[keep]).to(x.dtype)
-        return normed
-
-    def _normalise(self, tokens: Float[Tensor, "tokens d_model"]) -> Float[Tensor, "tokens d_model"]:
-        if self.training and len(tokens) < 2:
-            raise UserError(f"batch norm saw {len(tokens)} real token in training; give it 2 or more, or another norm.")
-        mean, variance = self.running_mean, self.running_var
-        if _PADDING.again:
-            mean, variance = mean.clone(), variance.clone()
-        return F.batch_norm(tokens, mean, variance, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
 def add_and_norm(

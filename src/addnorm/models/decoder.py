@@ -12,7 +12,7 @@ from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
 from addnorm.layers.embedding import Embedding, Head
 from addnorm.layers.initialise import initialise_
-from addnorm.layers.norm import padding
+from addnorm.layers.padding import padding
 from addnorm.models.sampling import Prompt, Sampling, sample_tokens
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme

@@ -11,7 +11,7 @@ from addnorm.config import model_config
 from addnorm.layers.context import Context
 from addnorm.layers.embedding import Embedding
 from addnorm.layers.initialise import initialise_
-from addnorm.layers.norm import padding
+from addnorm.layers.padding import padding
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
 from addnorm.stack import Later, check_calibration

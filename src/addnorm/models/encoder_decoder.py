@@ -16,7 +16,7 @@ from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
 from addnorm.layers.embedding import Embedding, Head
 from addnorm.layers.initialise import initialise_
-from addnorm.layers.norm import padding
+from addnorm.layers.padding import padding
 from addnorm.models.beam_search import BeamSearch, Hypothesis, beam_search
 from addnorm.models.sampling import in_evaluation
 from addnorm.models.sublayers import build_stack

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from addnorm import Transformer, UserError
-from addnorm.layers.norm import BatchNorm, current_padding, padding
+from addnorm.layers.batch_norm import BatchNorm
+from addnorm.layers.padding import current_padding, padding
 from addnorm.schemes.post_norm import PostNorm
 from addnorm.schemes.pre_norm import PreNorm
 from small_models import noise_like, tokens
