@@ -14,7 +14,7 @@ from addnorm.data.token_store import TokenStore
 from addnorm.data.token_store_build import build
 from addnorm.data.tokenizing import TokenizeConfig
 from addnorm.errors import UserError
-from addnorm.tasks._translator import _lines
+from addnorm.tasks.pairs.translator import _lines
 
 LATIN = [f"Der {number}. Bär aß süße Äpfel, naïf et déjà vu." for number in range(60)]
 CHINESE = [f"第{number}位顾客说：这家店的服务很好，ĊԊ也不贵。" for number in range(60)]  # U+010A and U+050A end in 0x0A

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addnorm.data.records import Answer, Question
-from addnorm.tasks._answer_baselines import by_word_overlap, most_frequent_name
-from addnorm.tasks._answer_metrics import CHINESE, SQUAD, measure_for, squad_normalised
-from addnorm.tasks._answer_scores import beside_trivial, best_threshold, figures
+from addnorm.tasks.questions.answer_baselines import by_word_overlap, most_frequent_name
+from addnorm.tasks.questions.answer_metrics import CHINESE, SQUAD, measure_for, squad_normalised
+from addnorm.tasks.questions.answer_scores import beside_trivial, best_threshold, figures
 
 
 def question(context: str, *answers: str, asked: str = "Who?") -> Question:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from addnorm.tasks._bag_of_words import BagOfWords, TfIdf
-from addnorm.tasks._rank import pearson, spearman
-from addnorm.tasks._targets import Labels, Scale
-from addnorm.tasks._word_overlap import OverlapThreshold, overlap
+from addnorm.tasks.text.bag_of_words import BagOfWords, TfIdf
+from addnorm.tasks.text.rank import pearson, spearman
+from addnorm.tasks.text.targets import Labels, Scale
+from addnorm.tasks.text.word_overlap import OverlapThreshold, overlap
 
 RANDOM = np.random.default_rng(0)
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]

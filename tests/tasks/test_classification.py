@@ -13,7 +13,7 @@ import torch
 from addnorm import tasks
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
-from addnorm.tasks._encoder_problem import EncoderProblem
+from addnorm.tasks.text.encoder_problem import EncoderProblem
 from addnorm.training.evaluation import evaluate_run
 from addnorm.training.interruption import Interrupted
 from addnorm.training.run import StartWarning, load_run, train

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from addnorm.config import RunConfig
 from addnorm.data import tokenizer
 from addnorm.data.pretrained import PretrainedTokenizer
-from addnorm.tasks._encoder_reader import EncoderReader, encoded
-from addnorm.tasks._encoder_texts import JITTER, LengthBatches, TextFrame, TokenRows, real
-from addnorm.tasks._targets import Labels
 from addnorm.tasks.classification import Classification
+from addnorm.tasks.text.encoder_reader import EncoderReader, encoded
+from addnorm.tasks.text.encoder_texts import JITTER, LengthBatches, TextFrame, TokenRows, real
+from addnorm.tasks.text.targets import Labels
 
 TEXT = "A naïve café, at the café. " * 3
 

@@ -14,9 +14,9 @@ from addnorm.data import tokenizer
 from addnorm.data.records import ScoredPair, SentencePair
 from addnorm.errors import UserError
 from addnorm.interop.start import configured, start_from
-from addnorm.tasks._encoder_reader import EncoderReader
-from addnorm.tasks._targets import Labels
 from addnorm.tasks.entailment import Entailment
+from addnorm.tasks.text.encoder_reader import EncoderReader
+from addnorm.tasks.text.targets import Labels
 from addnorm.training.evaluation import evaluate_run
 from addnorm.training.run import load_run, train
 

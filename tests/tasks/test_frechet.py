@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from addnorm.data import images
-from addnorm.tasks._frechet import frechet, judge_of
+from addnorm.tasks.pictures.frechet import frechet, judge_of
 
 
 def samples(seed: int, count: int = 4000) -> torch.Tensor:

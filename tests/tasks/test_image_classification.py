@@ -10,10 +10,10 @@ from addnorm import tasks
 from addnorm.data import images, png
 from addnorm.errors import UserError
 from addnorm.layers.initialise import generator_for
-from addnorm.tasks import _images
-from addnorm.tasks._augmentation import Augmentation
-from addnorm.tasks._image_scores import accuracy, macro_f1
-from addnorm.tasks._images import numbers
+from addnorm.tasks.pictures import image_batches
+from addnorm.tasks.pictures.augmentation import Augmentation
+from addnorm.tasks.pictures.image_batches import numbers
+from addnorm.tasks.pictures.image_scores import accuracy, macro_f1
 from addnorm.training.run import load_run, train
 
 SMALL = {
@@ -89,7 +89,7 @@ def test_a_prediction_sees_the_pixels_that_training_saw(tmp_path, shape, monkeyp
             pixels = draws.integers(0, 256, (*shape, 3), dtype=np.uint8)  # stripes and noise part filters the most
             pillow.fromarray(pixels).save(tmp_path / "pets" / name / f"{i:02}.png")
     seen = []
-    monkeypatch.setattr(_images, "numbers", lambda pixels: seen.append(pixels) or numbers(pixels))
+    monkeypatch.setattr(image_batches, "numbers", lambda pixels: seen.append(pixels) or numbers(pixels))
     config = config_of("image-classification(resize=16, patch=4)", data=str(tmp_path / "pets"))
     problem = tasks.prepare(config)
     model, _ = problem.reader.build(config), seen.clear()

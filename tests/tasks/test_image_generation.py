@@ -12,8 +12,8 @@ from addnorm import tasks
 from addnorm.data.image_splits import Images
 from addnorm.errors import UserError
 from addnorm.models.noise import Noise
-from addnorm.tasks._marginals import independent_nats, independent_samples, pixels_of_levels, quantised
-from addnorm.tasks._variational import bits_per_dimension
+from addnorm.tasks.pictures.marginals import independent_nats, independent_samples, pixels_of_levels, quantised
+from addnorm.tasks.pictures.variational import bits_per_dimension
 from addnorm.training.run import load_run, train
 
 SMALL = {

@@ -13,8 +13,8 @@ from addnorm.data.records import Question
 from addnorm.data.tokenizer import ByteTokenizer
 from addnorm.errors import UserError
 from addnorm.layers.cross_entropy import cross_entropy
-from addnorm.tasks._question_reader import Answering, QuestionReader, best_spans
 from addnorm.tasks.question_answering import span_loss
+from addnorm.tasks.questions.question_reader import Answering, QuestionReader, best_spans
 from addnorm.training.evaluation import evaluate_run
 from addnorm.training.optimizer import Optimizer
 from addnorm.training.run import load_run, train

@@ -18,8 +18,9 @@ from addnorm.data.records import Translation as Pair
 from addnorm.errors import UserError
 from addnorm.interop.start import configured
 from addnorm.layers.cross_entropy import IGNORED
-from addnorm.tasks import _bleu_words, _translation_scores, translation
-from addnorm.tasks._translation_scores import TranslationMemory, measured
+from addnorm.tasks import translation
+from addnorm.tasks.pairs import bleu_words, translation_scores
+from addnorm.tasks.pairs.translation_scores import TranslationMemory, measured
 from addnorm.tasks.translation import Translation
 from addnorm.training.optimizer import Optimizer
 from addnorm.training.run import load_model, load_run, train
@@ -303,7 +304,7 @@ def test_without_sacrebleu_a_run_that_needs_it_does_not_start(problem_of, monkey
     def missing(name: str):
         raise ImportError(name)
 
-    monkeypatch.setattr(_translation_scores.importlib, "import_module", missing)
+    monkeypatch.setattr(translation_scores.importlib, "import_module", missing)
     problem_of(score_items=0)
     with pytest.raises(UserError, match=r"pip install 'addnorm\[translation\]'"):
         problem_of(score_items=10)
@@ -350,25 +351,25 @@ JAPANESE = ["彼は図書館で本を読んでいます。", "明日、私たち
     ],
 )
 def test_bleu_splits_words_by_the_script(targets, words):
-    assert _bleu_words.of_script(targets) == words
+    assert bleu_words.of_script(targets) == words
 
 
 def test_japanese_is_split_by_mecab_where_it_is_installed(monkeypatch):
-    monkeypatch.setattr(_bleu_words, "find_spec", lambda name: None)
-    assert _bleu_words.of_script(JAPANESE) == "char"
+    monkeypatch.setattr(bleu_words, "find_spec", lambda name: None)
+    assert bleu_words.of_script(JAPANESE) == "char"
     with pytest.raises(UserError, match=r"bleu=ja-mecab needs MeCab and ipadic; run: pip install 'sacrebleu\[ja\]'"):
-        _bleu_words.chosen("ja-mecab", JAPANESE)
-    monkeypatch.setattr(_bleu_words, "find_spec", lambda name: name)
-    assert _bleu_words.of_script(JAPANESE) == "ja-mecab"
+        bleu_words.chosen("ja-mecab", JAPANESE)
+    monkeypatch.setattr(bleu_words, "find_spec", lambda name: name)
+    assert bleu_words.of_script(JAPANESE) == "ja-mecab"
 
 
 def test_bleu_of_a_perfect_chinese_translation_is_100():
-    [bleu, _] = measured(CHINESE, CHINESE, _bleu_words.of_script(CHINESE))
+    [bleu, _] = measured(CHINESE, CHINESE, bleu_words.of_script(CHINESE))
     assert bleu.value == pytest.approx(100) and "tok:zh" in bleu.signature
     assert measured(CHINESE, CHINESE, "13a")[0].value == 0  # what the default of sacrebleu says of it
 
 
 def test_the_field_sets_how_bleu_splits():
-    assert _bleu_words.chosen("char", CHINESE) == "char"
+    assert bleu_words.chosen("char", CHINESE) == "char"
     with pytest.raises(UserError, match="bleu 'zh-tw' is unknown"):
         translation.Translation(bleu="zh-tw")  # pyrefly: ignore

@@ -10,7 +10,7 @@ import torch
 
 from addnorm import tasks
 from addnorm.errors import UserError
-from addnorm.tasks._video_reader import bytes_of, numbers
+from addnorm.tasks.video.video_reader import bytes_of, numbers
 from addnorm.tasks.video_prediction import VideoPredictionProblem
 from tasks.moving_dot import SIDE, TASK, dot_video, problem_of, write_frames, write_videos
 

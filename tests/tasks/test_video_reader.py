@@ -10,7 +10,7 @@ import pytest
 
 from addnorm import tasks
 from addnorm.errors import UserError
-from addnorm.tasks._video_reader import VideoKind
+from addnorm.tasks.video.video_reader import VideoKind
 from addnorm.training.run import load_run, train
 from tasks.moving_dot import SIDE, Image, config_of, dot_video, problem_of, write_frames, write_videos
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from addnorm.tasks._video_scores import decibels, nearness, similarities, squared_errors
+from addnorm.tasks.video.video_scores import decibels, nearness, similarities, squared_errors
 
 
 def pictures(seed: int, count: int = 3, channels: int = 1, height: int = 20, width: int = 26) -> torch.Tensor:

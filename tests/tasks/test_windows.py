@@ -9,8 +9,8 @@ from addnorm.data.pretrained import PretrainedTokenizer
 from addnorm.data.records import Answer, Question
 from addnorm.data.tokenizer import ByteTokenizer, build
 from addnorm.errors import UserError
-from addnorm.tasks._encoder_texts import TextFrame
-from addnorm.tasks._windows import Framing, answerable, windows
+from addnorm.tasks.questions.context_windows import Framing, answerable, windows
+from addnorm.tasks.text.encoder_texts import TextFrame
 
 LONG = " ".join(f"w{number}" for number in range(60))
 

@@ -15,10 +15,10 @@ from addnorm.data.records import LabelledText, Splits
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.task import Reader
-from addnorm.tasks._bag_of_words import BagOfWords
-from addnorm.tasks._encoder_problem import EncoderProblem
-from addnorm.tasks._encoder_reader import EncoderReader, EncoderTask
-from addnorm.tasks._targets import Labels
+from addnorm.tasks.text.bag_of_words import BagOfWords
+from addnorm.tasks.text.encoder_problem import EncoderProblem
+from addnorm.tasks.text.encoder_reader import EncoderReader, EncoderTask
+from addnorm.tasks.text.targets import Labels
 
 
 class ClassificationProblem(EncoderProblem):

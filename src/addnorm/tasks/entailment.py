@@ -16,11 +16,11 @@ from addnorm.data.records import ScoredPair, SentencePair, Splits
 from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
 from addnorm.task import Reader
-from addnorm.tasks._bag_of_words import BagOfWords
-from addnorm.tasks._encoder_problem import EncoderProblem
-from addnorm.tasks._encoder_reader import EncoderReader, EncoderTask
-from addnorm.tasks._targets import Labels, Scale, Targets
-from addnorm.tasks._word_overlap import OverlapThreshold, overlap
+from addnorm.tasks.text.bag_of_words import BagOfWords
+from addnorm.tasks.text.encoder_problem import EncoderProblem
+from addnorm.tasks.text.encoder_reader import EncoderReader, EncoderTask
+from addnorm.tasks.text.targets import Labels, Scale, Targets
+from addnorm.tasks.text.word_overlap import OverlapThreshold, overlap
 
 Pair = SentencePair | ScoredPair
 

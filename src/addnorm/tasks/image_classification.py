@@ -20,11 +20,11 @@ from addnorm.errors import UserError, unknown
 from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.vision import Pooling, VisionTransformer
 from addnorm.task import Prediction, Problem, Reader, Score, Split, Task, check_shape, evaluating
-from addnorm.tasks import _images
-from addnorm.tasks._augmentation import Augmentation
-from addnorm.tasks._image_scores import class_scores
-from addnorm.tasks._images import ImageKind
-from addnorm.tasks._pixel_regression import PixelRegression
+from addnorm.tasks.pictures import image_batches
+from addnorm.tasks.pictures.augmentation import Augmentation
+from addnorm.tasks.pictures.image_batches import ImageKind
+from addnorm.tasks.pictures.image_scores import class_scores
+from addnorm.tasks.pictures.pixel_regression import PixelRegression
 
 EVALUATION_BATCH = 256
 """Images of a forward in evaluation."""
@@ -68,7 +68,7 @@ class ImageReader(Reader):
         size = (self.kind.height, self.kind.width)
         pixels = picture(Path(given).expanduser(), size=size, channels=self.kind.channels)
         with evaluating(model):
-            probabilities = model(_images.numbers(pixels[None]))[0].softmax(-1)
+            probabilities = model(image_batches.numbers(pixels[None]))[0].softmax(-1)
         shares = {name: float(share) for name, share in zip(self.kind.classes, probabilities, strict=True)}
         best = sorted(shares, key=lambda name: -shares[name])
         text = ", ".join(f"{name} ({shares[name]:.1%})" for name in best[:SHOWN])
@@ -88,14 +88,14 @@ class ImageClassificationProblem(Problem):
     loss_name = "nats per image"
 
     def __init__(self, config: RunConfig, task: ImageClassification, splits: ImageSplits) -> None:
-        kind = _images.kind_of(splits)
+        kind = image_batches.kind_of(splits)
         super().__init__(config, ImageReader(task, kind))
         self.splits, self.kind = splits, kind
         self.grid = kind.grid(task.patch, ACROSS)
         self.augmentation = task.augmentation
         self.pixels, self.labels = torch.from_numpy(splits.train.pixels.copy()), _labels(splits.train)
-        self.validation = _images.spread(splits.validation, max(config.evaluation_tokens // self.grid.tokens, 1))
-        frequencies = _images.class_frequencies(splits.train.labels, len(kind.classes))
+        self.validation = image_batches.spread(splits.validation, max(config.evaluation_tokens // self.grid.tokens, 1))
+        frequencies = image_batches.class_frequencies(splits.train.labels, len(kind.classes))
         self._chance = -float(frequencies.log()[_labels(self.validation)].mean())
 
     @property
@@ -115,9 +115,9 @@ class ImageClassificationProblem(Problem):
 
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Images, moved and mirrored, and their labels: a function of the config's seed and the step."""
-        chosen = _images.batch_indices(self.config, step, len(self.labels))
-        moved = self.augmentation(self.pixels[chosen], _images.generator_of(self.config, step, "augmentation"))
-        return _images.numbers(moved), self.labels[chosen]
+        chosen = image_batches.batch_indices(self.config, step, len(self.labels))
+        moved = self.augmentation(self.pixels[chosen], image_batches.generator_of(self.config, step, "augmentation"))
+        return image_batches.numbers(moved), self.labels[chosen]
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         """Nats an image, smoothed; a scalar with its graph."""
@@ -131,7 +131,7 @@ class ImageClassificationProblem(Problem):
         self, model: nn.Module, split: Split = "test", limit: int | None = None, *, baselines: bool = True
     ) -> list[Score]:
         """Accuracy and macro-F1, beside those of logistic regression on the pixels."""
-        chosen = _images.spread(getattr(self.splits, split), limit)
+        chosen = image_batches.spread(getattr(self.splits, split), limit)
         guess = self._logits(model, chosen).argmax(-1)
         trivial = PixelRegression(self.splits.train, len(self.kind.classes)).predict(chosen) if baselines else None
         return class_scores(guess, _labels(chosen), trivial, int(self.labels.mode().values))
@@ -147,7 +147,7 @@ class ImageClassificationProblem(Problem):
     def _logits(self, model: nn.Module, chosen: Images) -> Tensor:
         with evaluating(model):
             parts = torch.from_numpy(chosen.pixels.copy()).split(EVALUATION_BATCH)
-            return torch.cat([model(_images.numbers(part)) for part in parts])
+            return torch.cat([model(image_batches.numbers(part)) for part in parts])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +224,7 @@ class ImageClassification(Task):
         check_shape(config, "image-classification", segments=0)
         splits = images.load(config.data, resize=self.resize)
         if isinstance(reader, ImageReader):
-            splits = _images.as_kind(splits, reader.kind)
+            splits = image_batches.as_kind(splits, reader.kind)
         return ImageClassificationProblem(config, self, splits)
 
     def reader(self, folder: Path) -> ImageReader:
@@ -233,7 +233,7 @@ class ImageClassification(Task):
         Raises:
             UserError: the file is missing or damaged.
         """
-        return ImageReader(self, _images.kind_in(folder))
+        return ImageReader(self, image_batches.kind_in(folder))
 
 
 def _labels(chosen: Images) -> Tensor:

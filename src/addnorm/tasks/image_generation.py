@@ -16,11 +16,11 @@ from addnorm.models.diffusion import Conditioning, Head
 from addnorm.models.noise import Noise
 from addnorm.models.patch_decoder import Within
 from addnorm.task import Reader, Task, check_shape
-from addnorm.tasks import _images
-from addnorm.tasks._denoising import Denoising, DiffusionProblem, DiffusionReader
-from addnorm.tasks._generation import GenerationReader
-from addnorm.tasks._images import ImageKind
-from addnorm.tasks._pixel_decoding import PixelDecoding, PixelProblem, PixelReader
+from addnorm.tasks.pictures import image_batches
+from addnorm.tasks.pictures.denoising import Denoising, DiffusionProblem, DiffusionReader
+from addnorm.tasks.pictures.generation import GenerationReader
+from addnorm.tasks.pictures.image_batches import ImageKind
+from addnorm.tasks.pictures.pixel_decoding import PixelDecoding, PixelProblem, PixelReader
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("diffusion", "autoregressive"),
@@ -145,7 +145,7 @@ class ImageGeneration(Task):
         check_shape(config, "image-generation", segments=0)
         splits = images.load(config.data, resize=self.resize)
         if isinstance(reader, GenerationReader):
-            splits = _images.as_kind(splits, reader.kind)
+            splits = image_batches.as_kind(splits, reader.kind)
         if self.method == "diffusion":
             return DiffusionProblem(config, self.denoising, splits, self.samples)
         return PixelProblem(config, self.decoding, splits, self.samples)
@@ -156,7 +156,7 @@ class ImageGeneration(Task):
         Raises:
             UserError: the file is missing or damaged.
         """
-        return self._reader(_images.kind_in(folder))
+        return self._reader(image_batches.kind_in(folder))
 
     def _reader(self, kind: ImageKind) -> GenerationReader:
         if self.method == "diffusion":

@@ -21,11 +21,11 @@ from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
 from addnorm.files import write_json
 from addnorm.task import Problem, Reader, Score, Split, Task, evaluating
-from addnorm.tasks._answer_baselines import trivial_answers
-from addnorm.tasks._answer_metrics import measure_for
-from addnorm.tasks._answer_scores import beside_trivial, best_threshold, figures
-from addnorm.tasks._encoder_texts import LengthBatches
-from addnorm.tasks._question_reader import Answering, QuestionReader, Span, answering_in
+from addnorm.tasks.questions.answer_baselines import trivial_answers
+from addnorm.tasks.questions.answer_metrics import measure_for
+from addnorm.tasks.questions.answer_scores import beside_trivial, best_threshold, figures
+from addnorm.tasks.questions.question_reader import Answering, QuestionReader, Span, answering_in
+from addnorm.tasks.text.encoder_texts import LengthBatches
 
 PREDICTIONS = "predictions.json"
 

@@ -28,9 +28,9 @@ from addnorm.layers.cross_entropy import IGNORED, count, cross_entropy
 from addnorm.models.beam_search import BeamSearch
 from addnorm.models.encoder_decoder import EncoderDecoder
 from addnorm.task import Problem, Reader, Score, Split, Task, evaluating
-from addnorm.tasks import _bleu_words, _translation_scores
-from addnorm.tasks._translation_scores import TranslationMemory
-from addnorm.tasks._translator import Translator, Vocabulary
+from addnorm.tasks.pairs import bleu_words, translation_scores
+from addnorm.tasks.pairs.translation_scores import TranslationMemory
+from addnorm.tasks.pairs.translator import Translator, Vocabulary
 
 EVALUATION_TOKENS = 2048
 """Tokens of a forward in evaluation, each side."""
@@ -70,8 +70,8 @@ class TranslationProblem(Problem):
     ) -> None:
         super().__init__(config, reader)
         if config.score_items:
-            _translation_scores.sacrebleu()
-            _bleu_words.chosen(reader.task.bleu, (pair.target for pair in splits.train))
+            translation_scores.sacrebleu()
+            bleu_words.chosen(reader.task.bleu, (pair.target for pair in splits.train))
         self.translator, self.splits, self.tokens = reader, splits, tokens
         self.left_out = int((_longest(tokens.train) > config.context).sum())
         if self.left_out == len(tokens.train):
@@ -158,7 +158,7 @@ class TranslationProblem(Problem):
             trivial["copy of the source"] = sources
             trivial["target of the nearest training source"] = [memory.translate(source) for source in sources]
         translations = self.translator.translate(model, sources)
-        return _translation_scores.scores(translations, pairs, trivial, self._bleu_words())
+        return translation_scores.scores(translations, pairs, trivial, self._bleu_words())
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and what was left out."""
@@ -181,7 +181,7 @@ class TranslationProblem(Problem):
         return [folder / "samples.tsv"]
 
     def _bleu_words(self) -> str:
-        return _bleu_words.chosen(self.translator.task.bleu, (pair.target for pair in self.splits.train))
+        return bleu_words.chosen(self.translator.task.bleu, (pair.target for pair in self.splits.train))
 
     def _expected(self, target: Tensor) -> Tensor:
         """The token to come at each token of the target but the last."""
@@ -203,7 +203,7 @@ class Translation(Task):
     """Column of the source in a table, by name or by number from 1; "" = the usual names."""
     target: str = ""
     """Column of the target."""
-    bleu: _bleu_words.BleuWords = "auto"
+    bleu: bleu_words.BleuWords = "auto"
     """How BLEU splits words: one of sacrebleu's ways, or "auto": 13a, and by the script zh, ja-mecab or char."""
 
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -239,8 +239,8 @@ class Translation(Task):
         if self.encoder_layers:
             check_count("encoder_layers", self.encoder_layers)
         BeamSearch(beam=self.beam, length_penalty=self.length_penalty)
-        if self.bleu not in _bleu_words.CHOICES:
-            raise unknown("bleu", str(self.bleu), _bleu_words.CHOICES)
+        if self.bleu not in bleu_words.CHOICES:
+            raise unknown("bleu", str(self.bleu), bleu_words.CHOICES)
 
     def prepare(self, config: RunConfig, reader: Reader | None = None) -> TranslationProblem:
         """The parallel text loaded and its tokenizer trained on both languages, or an earlier run's taken.

@@ -19,9 +19,9 @@ from addnorm.data.videos import Clips, VideoSplits
 from addnorm.errors import UserError, unknown
 from addnorm.models.video import HEADS, VideoTransformer
 from addnorm.task import Problem, Reader, Score, Split, Task, check_shape, evaluating
-from addnorm.tasks._video_pictures import write_animation, write_strip
-from addnorm.tasks._video_reader import VideoKind, VideoReader, bytes_of, numbers
-from addnorm.tasks._video_scores import WINDOW, Nearness, each_frame, mean_of, score_rows
+from addnorm.tasks.video.video_pictures import write_animation, write_strip
+from addnorm.tasks.video.video_reader import VideoKind, VideoReader, bytes_of, numbers
+from addnorm.tasks.video.video_scores import WINDOW, Nearness, each_frame, mean_of, score_rows
 
 MAX_FPS = 1000
 SMALL = "moving-digits-small"

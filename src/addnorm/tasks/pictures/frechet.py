@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from addnorm.data.image_splits import Images, ImageSplits
 from addnorm.layers.initialise import generator_for, initialise_
-from addnorm.tasks._images import numbers
+from addnorm.tasks.pictures.image_batches import numbers
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

@@ -22,9 +22,9 @@ from addnorm.data.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
 from addnorm.models.classifier import POOLINGS, Pooling, TextClassifier
 from addnorm.task import Prediction, Reader, Task, evaluating
-from addnorm.tasks import _targets
-from addnorm.tasks._encoder_texts import NO_TOKEN, TextFrame, TokenRows, real
-from addnorm.tasks._targets import Targets
+from addnorm.tasks.text import targets
+from addnorm.tasks.text.encoder_texts import NO_TOKEN, TextFrame, TokenRows, real
+from addnorm.tasks.text.targets import Targets
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -73,7 +73,7 @@ class EncoderTask(Task):
         Raises:
             UserError: a file is missing or damaged.
         """
-        return EncoderReader(self, tokenizer.load(folder / tokenizer.FILE), _targets.load(folder))
+        return EncoderReader(self, tokenizer.load(folder / tokenizer.FILE), targets.load(folder))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,11 +17,11 @@ from addnorm.models.ddim import Sampler
 from addnorm.models.diffusion import Conditioning, DiffusionTransformer, Head
 from addnorm.models.noise import Noise
 from addnorm.task import Score, Split, evaluating
-from addnorm.tasks import _images
-from addnorm.tasks._generation import FEWEST, GenerationProblem, GenerationReader, cut
-from addnorm.tasks._images import ImageKind
-from addnorm.tasks._marginals import independent_nats, variances
-from addnorm.tasks._variational import bits_per_dimension
+from addnorm.tasks.pictures import image_batches
+from addnorm.tasks.pictures.generation import FEWEST, GenerationProblem, GenerationReader, cut
+from addnorm.tasks.pictures.image_batches import ImageKind
+from addnorm.tasks.pictures.marginals import independent_nats, variances
+from addnorm.tasks.pictures.variational import bits_per_dimension
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
@@ -80,7 +80,7 @@ class DiffusionReader(GenerationReader):
         for part in labels.split(EVALUATION_BATCH):
             start = torch.randn(len(part), kind.height, kind.width, kind.channels, generator=generator)
             made = self.choices.sampler(model, self.choices.noise, start, part, len(kind.classes))
-            drawn.append(_images.pixels_of(made))
+            drawn.append(image_batches.pixels_of(made))
         return torch.cat(drawn)
 
 
@@ -93,11 +93,11 @@ class DiffusionProblem(GenerationProblem):
     loss_name = "squared error"
 
     def __init__(self, config: RunConfig, choices: Denoising, splits: ImageSplits, samples: int) -> None:
-        kind = _images.kind_of(splits)
+        kind = image_batches.kind_of(splits)
         self.grid, self.choices = cut(kind, choices.patch), choices
         super().__init__(config, DiffusionReader(kind, choices), splits, samples)
         self._validation = self._noised(
-            _images.numbers(self.validation.pixels),
+            image_batches.numbers(self.validation.pixels),
             torch.from_numpy(self.validation.labels.copy()),
             generator_for(0, "validation"),
         )
@@ -120,10 +120,10 @@ class DiffusionProblem(GenerationProblem):
 
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Images, labels (some of them "no class"), times and noise: a function of the config's seed and the step."""
-        chosen = _images.batch_indices(self.config, step, len(self.labels))
-        generator = _images.generator_of(self.config, step, "noise")
+        chosen = image_batches.batch_indices(self.config, step, len(self.labels))
+        generator = image_batches.generator_of(self.config, step, "noise")
         images, labels, times, noise = self._noised(
-            _images.numbers(self.pixels[chosen]), self.labels[chosen], generator
+            image_batches.numbers(self.pixels[chosen]), self.labels[chosen], generator
         )
         dropped = torch.rand(len(chosen), generator=generator) < self.choices.drop
         return images, torch.where(dropped, len(self.splits.classes), labels), times, noise
@@ -146,7 +146,7 @@ class DiffusionProblem(GenerationProblem):
         self, model: nn.Module, split: Split = "test", limit: int | None = None, *, baselines: bool = True
     ) -> list[Score]:
         """A bound on bits per dimension; for a thousand items or more also the Frechet distance of samples."""
-        chosen: Images = _images.spread(getattr(self.splits, split), limit)
+        chosen: Images = image_batches.spread(getattr(self.splits, split), limit)
         with evaluating(model):
             bits = bits_per_dimension(model, self.choices.noise, chosen)
         trivial = independent_nats(self.splits.train, chosen, 256) / math.log(2) if baselines else None

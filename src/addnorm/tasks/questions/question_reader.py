@@ -22,8 +22,8 @@ from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.models.span import SpanModel
 from addnorm.task import Prediction, Reader, evaluating
-from addnorm.tasks._encoder_texts import TextFrame, real
-from addnorm.tasks._windows import Framing, Windows, answerable, windows
+from addnorm.tasks.questions.context_windows import Framing, Windows, answerable, windows
+from addnorm.tasks.text.encoder_texts import TextFrame, real
 
 if TYPE_CHECKING:
     from jaxtyping import Float

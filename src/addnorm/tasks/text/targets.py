@@ -18,8 +18,8 @@ from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.task import Prediction
-from addnorm.tasks._image_scores import accuracy, macro_f1
-from addnorm.tasks._rank import pearson, spearman
+from addnorm.tasks.pictures.image_scores import accuracy, macro_f1
+from addnorm.tasks.text.rank import pearson, spearman
 
 if TYPE_CHECKING:
     from jaxtyping import Float

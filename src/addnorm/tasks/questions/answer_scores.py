@@ -8,7 +8,7 @@ import numpy as np
 
 from addnorm.data.records import Question
 from addnorm.task import Score
-from addnorm.tasks._answer_metrics import Measure
+from addnorm.tasks.questions.answer_metrics import Measure
 
 HAS, NO = "with an answer", "without one"
 

@@ -16,10 +16,10 @@ from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.patch_decoder import PatchDecoder, Within
 from addnorm.models.sampling import Sampling
 from addnorm.task import Score, Split, evaluating
-from addnorm.tasks import _images
-from addnorm.tasks._generation import FEWEST, GenerationProblem, GenerationReader, cut
-from addnorm.tasks._images import ImageKind
-from addnorm.tasks._marginals import independent_nats, pixels_of_levels, quantised
+from addnorm.tasks.pictures import image_batches
+from addnorm.tasks.pictures.generation import FEWEST, GenerationProblem, GenerationReader, cut
+from addnorm.tasks.pictures.image_batches import ImageKind
+from addnorm.tasks.pictures.marginals import independent_nats, pixels_of_levels, quantised
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
@@ -82,7 +82,7 @@ class PixelProblem(GenerationProblem):
     loss_name = "nats per pixel"
 
     def __init__(self, config: RunConfig, choices: PixelDecoding, splits: ImageSplits, samples: int) -> None:
-        kind = _images.kind_of(splits)
+        kind = image_batches.kind_of(splits)
         self.grid, self.choices = cut(kind, choices.patch), choices
         super().__init__(config, PixelReader(kind, choices), splits, samples)
         self._chance = independent_nats(splits.train, self.validation, choices.levels)
@@ -104,7 +104,7 @@ class PixelProblem(GenerationProblem):
 
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Grey levels and labels: a function of the config's seed and the step."""
-        chosen = _images.batch_indices(self.config, step, len(self.labels))
+        chosen = image_batches.batch_indices(self.config, step, len(self.labels))
         return quantised(self.pixels[chosen], self.choices.levels), self.labels[chosen]
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
@@ -120,7 +120,7 @@ class PixelProblem(GenerationProblem):
         self, model: nn.Module, split: Split = "test", limit: int | None = None, *, baselines: bool = True
     ) -> list[Score]:
         """Bits per dimension; for a thousand items or more also the Frechet distance of samples."""
-        chosen: Images = _images.spread(getattr(self.splits, split), limit)
+        chosen: Images = image_batches.spread(getattr(self.splits, split), limit)
         levels = self.choices.levels
         trivial = independent_nats(self.splits.train, chosen, levels) / math.log(2) if baselines else None
         exact = Score(

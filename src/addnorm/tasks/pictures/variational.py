@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from addnorm.data.image_splits import Images
 from addnorm.layers.initialise import generator_for
 from addnorm.models.noise import Noise
-from addnorm.tasks._images import numbers
+from addnorm.tasks.pictures.image_batches import numbers
 
 if TYPE_CHECKING:
     from jaxtyping import Float

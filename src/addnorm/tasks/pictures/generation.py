@@ -19,10 +19,10 @@ from addnorm.files import write_atomically
 from addnorm.layers.initialise import generator_for
 from addnorm.layers.patches import PatchGrid
 from addnorm.task import Prediction, Problem, Reader, Score, evaluating
-from addnorm.tasks import _images
-from addnorm.tasks._frechet import Judge, judge_of
-from addnorm.tasks._images import ImageKind
-from addnorm.tasks._marginals import independent_samples
+from addnorm.tasks.pictures import image_batches
+from addnorm.tasks.pictures.frechet import Judge, judge_of
+from addnorm.tasks.pictures.image_batches import ImageKind
+from addnorm.tasks.pictures.marginals import independent_samples
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
@@ -79,11 +79,11 @@ class GenerationReader(Reader):
 
     def _asked(self, given: str) -> tuple[int, int]:
         """The label and the number of pictures that a text asks for."""
-        label = _images.class_named(given, self.kind.classes)
+        label = image_batches.class_named(given, self.kind.classes)
         if label is not None:
             return label, DRAWN
         name, _, number = given.strip().rpartition(" ")
-        label = _images.class_named(name, self.kind.classes)
+        label = image_batches.class_named(name, self.kind.classes)
         if label is None or not number.isdecimal():
             known = ", ".join(self.kind.classes)
             example = f'"{self.kind.classes[0]}" or "{self.kind.classes[0]} 25"'
@@ -111,7 +111,7 @@ class GenerationProblem(Problem):
         self.pixels = torch.from_numpy(splits.train.pixels.copy())
         self.labels = torch.from_numpy(splits.train.labels.copy())
         kept = max(config.evaluation_tokens // self.tokens_per_example, 1)
-        self.validation = _images.spread(splits.validation, kept)
+        self.validation = image_batches.spread(splits.validation, kept)
 
     @property
     def fingerprint(self) -> str:

@@ -19,8 +19,8 @@ from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.models.video import VideoConfig, VideoTransformer, video_config
 from addnorm.task import Prediction, Reader, evaluating
-from addnorm.tasks._video_pictures import write_animation, write_strip
-from addnorm.tasks._video_scores import nearness
+from addnorm.tasks.video.video_pictures import write_animation, write_strip
+from addnorm.tasks.video.video_scores import nearness
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

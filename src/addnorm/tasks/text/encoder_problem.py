@@ -19,8 +19,8 @@ from addnorm.config import RunConfig
 from addnorm.data.records import Splits
 from addnorm.files import write_atomically
 from addnorm.task import Problem, Score, Split, evaluating
-from addnorm.tasks._encoder_reader import EncoderReader, Inputs, encoded
-from addnorm.tasks._encoder_texts import LengthBatches, by_length
+from addnorm.tasks.text.encoder_reader import EncoderReader, Inputs, encoded
+from addnorm.tasks.text.encoder_texts import LengthBatches, by_length
 
 SAMPLES = 20
 """Test items that a report shows."""

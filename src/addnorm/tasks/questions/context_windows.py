@@ -15,7 +15,7 @@ from torch import Tensor
 from addnorm.data.pretrained import Encoded, PretrainedTokenizer
 from addnorm.data.records import Question
 from addnorm.errors import UserError
-from addnorm.tasks._encoder_texts import Pieces, TextFrame, TokenRows
+from addnorm.tasks.text.encoder_texts import Pieces, TextFrame, TokenRows
 
 if TYPE_CHECKING:
     from jaxtyping import Int

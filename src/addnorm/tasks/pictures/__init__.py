@@ -1,0 +1,1 @@
+"""Images: classified, drawn by diffusion or pixel by pixel, and scored."""

@@ -1,0 +1,1 @@
+"""Questions with their contexts: windows of tokens, spans, answers and their scores."""

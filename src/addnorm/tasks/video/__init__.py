@@ -1,0 +1,1 @@
+"""Predicted frames: read, scored, and written to look at."""
