@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from addnorm.kernels.native import address, has_address
+from addnorm.kernels.native import addresses, has_address
 
 
 @pytest.mark.parametrize("group", ["functions", "sublayers", "shards"])
@@ -35,4 +35,4 @@ def test_a_wrapper_subclass_takes_torchs_path(group):
 def test_what_has_no_address_is_not_asked_for_one(tensor):
     assert not has_address(tensor)
     with pytest.raises(AssertionError, match="has no address"):
-        address(tensor)
+        addresses(tensor)

@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from addnorm.kernels import native
-from addnorm.kernels.derivatives import Grads, gradients, is_traced, once, zeros_like_gradient
+from addnorm.kernels.derivatives import Grads, gradients, once, zeros_like_gradient
 from addnorm.kernels.gpu import choice
 from addnorm.kernels.precision import centred, wide
 from addnorm.kernels.rebuild import rebuildable
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+_ADDRESS, _COUNT, _REAL, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
+_FORWARD = (*[_ADDRESS] * 4, _REAL, _REAL, _COUNT, _COUNT, _INT, *[_ADDRESS] * 4, _INT)
+_BACKWARD = (*[_ADDRESS] * 4, _COUNT, _COUNT, _INT, *[_ADDRESS] * 4, _INT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +62,16 @@ def add_norm(
     """
     if not fits(stream, update, weight, bias):
         return add_norm_reference(stream, update, weight, bias, kind)
+    return add_norm_fused(stream, update, weight, bias, kind)
+
+
+def add_norm_fused(
+    stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
+) -> tuple[Tensor, Tensor]:
+    """The same by a kernel, of what `fits`."""
     total, normed = _AddNorm.apply(stream, update, weight, bias, kind)
     total = stream if update is None else total
-    kept = total.detach()
-    return total, rebuildable(normed, lambda: _forward(kept, None, weight, bias, kind)[1])
+    return total, rebuildable(normed, _norm_again, total, weight, bias, kind)
 
 
 def add_norm_reference(
@@ -76,58 +86,60 @@ def add_norm_reference(
     return total, (normed if bias is None else normed + bias).to(total.dtype)
 
 
-def fits(stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether there is a C++ kernel for these, or on a GPU a Triton kernel."""
-    given = [one for one in (update, weight, bias) if one is not None]
-    if is_traced() or stream.numel() == 0 or (update is not None and update.shape != stream.shape):
+def fits(stream: Tensor, update: Tensor | None, *learned: Tensor | None) -> bool:
+    """Whether there is a C++ kernel for these, or on a GPU a Triton kernel; `learned` are weights and biases."""
+    by_gpu = choice.takes(stream)
+    if not by_gpu and (not native.takes(stream) or native.library("add_norm") is None):
         return False
-    width = stream.shape[-1:]
-    if weight.shape != width or (bias is not None and bias.shape != width):
+    for one in learned:
+        if one is not None and one.shape != stream.shape[-1:]:
+            return False
+    if stream.numel() == 0 or (update is not None and not update_fits(stream, update)):
         return False
-    if choice.takes(stream):
-        return stream.shape[-1] <= choice.WIDEST and choice.takes(*given)
-    if not native.takes(stream) or native.library("add_norm") is None:
+    if by_gpu:
+        return stream.shape[-1] <= choice.WIDEST and choice.takes(stream, *learned)
+    return native.has_address(*learned)
+
+
+def update_fits(stream: Tensor, update: Tensor) -> bool:
+    """Whether the kernel that takes the stream takes this update with it."""
+    if update.shape != stream.shape:
         return False
-    dtype = stream.dtype
-    mixed = update is None or update.dtype == dtype or (dtype == torch.float32 and update.dtype == torch.bfloat16)
-    return mixed and all(map(native.has_address, given))
+    if stream.device.type == choice.DEVICE and stream.dtype in choice.PRECISIONS:
+        return choice.takes(stream, update)
+    narrow = stream.dtype == torch.float32 and update.dtype == torch.bfloat16
+    return (narrow or update.dtype == stream.dtype) and native.has_address(update)
 
 
 def _forward(
     stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sum, norm; and for backward each token's mean, counted from its first number, and inverse deviation."""
-    x, y = stream.contiguous(), None if update is None else update.contiguous()
-    numbers = torch.empty(2, x.numel() // x.shape[-1], dtype=_long(x), device=x.device)
+    x, y, d = stream.contiguous(), None if update is None else update.contiguous(), stream.shape[-1]
+    weight, tokens = _learned(weight, x), x.numel() // d
+    bias = None if bias is None else _learned(bias, x)
     total, normed = x if y is None else torch.empty_like(x), torch.empty_like(x)
-    mean, inverse = numbers
-    parameters = weight.to(_long(x)).contiguous(), None if bias is None else bias.to(_long(x)).contiguous()
+    mean, inverse = weight.new_empty(2, tokens)
     if choice.takes(x):
         from addnorm.kernels.gpu import add_norm_launch as gpu
 
-        gpu.forward(x, y, parameters, kind, (total, normed, mean, inverse))
+        gpu.forward(x, y, (weight, bias), kind, (total, normed, mean, inverse))
         return total, normed, mean, inverse
-    run = native.function("add_norm", "add_norm_forward", x.dtype)
+    run = native.function("add_norm", "add_norm_forward", x.dtype, _FORWARD)
     if y is not None and y.dtype != x.dtype:
-        run = native.function("add_norm", "add_norm_forward_float", y.dtype)
-    assert run is not None  # it fits
-    run(
-        *map(native.pointer, (x, y, *parameters)),
-        ctypes.c_double(kind.eps),
-        ctypes.c_double(kind.alpha),
-        *_sizes(x, kind),
-        *map(native.pointer, (total, normed, mean, inverse)),
-        ctypes.c_int(torch.get_num_threads()),
-    )
+        run = native.function("add_norm", "add_norm_forward_float", y.dtype, _FORWARD)
+    given = native.addresses(x, y, weight, bias, total, normed, mean, inverse)
+    run(*given[:4], kind.eps, kind.alpha, tokens, d, kind.centred, *given[4:], torch.get_num_threads())
     return total, normed, mean, inverse
 
 
-def _long(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+def _norm_again(total: Tensor, weight: Tensor, bias: Tensor | None, kind: Kind) -> Tensor:
+    return _forward(total, None, weight, bias, kind)[1]
 
 
-def _sizes(x: Tensor, kind: Kind) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int]:
-    return ctypes.c_int64(x.numel() // x.shape[-1]), ctypes.c_int64(x.shape[-1]), ctypes.c_int(kind.centred)
+def _learned(one: Tensor, x: Tensor) -> Tensor:
+    """In the precision that the kernel computes in."""
+    return one.to(torch.float64 if x.dtype == torch.float64 else torch.float32).contiguous()
 
 
 def _graph(ctx: Any, grad_total: Tensor | None, grad: Tensor | None) -> Grads:
@@ -188,20 +200,15 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the sum; and those of the weight and the bias, one row each."""
     of_norm, of_sum = (None if grad is None else grad.to(total.dtype).contiguous() for grad in grads)
+    weight = _learned(weight, total)
     if choice.takes(total):
         from addnorm.kernels.gpu import add_norm_launch as gpu
 
         assert of_norm is not None
-        return gpu.backward(total, weight.to(_long(total)).contiguous(), numbers, (of_norm, of_sum), kind)
-    threads = torch.get_num_threads()
-    partials = total.new_zeros(threads, 2, total.shape[-1], dtype=_long(total))
-    found = torch.empty_like(total)
-    run = native.function("add_norm", "add_norm_backward", total.dtype)
-    assert run is not None  # the forward ran
-    run(
-        *map(native.pointer, (total, of_norm, of_sum, weight.to(_long(total)).contiguous())),
-        *_sizes(total, kind),
-        *map(native.pointer, (*numbers, found, partials)),
-        ctypes.c_int(threads),
-    )
+        return gpu.backward(total, weight, numbers, (of_norm, of_sum), kind)
+    threads, d = torch.get_num_threads(), total.shape[-1]
+    partials, found = weight.new_zeros(threads, 2, d), torch.empty_like(total)
+    run = native.function("add_norm", "add_norm_backward", total.dtype, _BACKWARD)
+    given = native.addresses(total, of_norm, of_sum, weight, *numbers, found, partials)
+    run(*given[:4], total.numel() // d, d, kind.centred, *given[4:], threads)
     return found, partials.sum(0)

@@ -61,21 +61,17 @@ def attend(views: Sequence[Float[Tensor, "rows *1 d_model"]], linears: Linears, 
         cached: what came before.
     """
     query, key, value = (view.contiguous() for view in views)
-    run = native.function("decoding", "attend", query.dtype)
-    if run is None:
+    if native.library("decoding") is None:
         return attend_reference(views, linears, cached)
-    run.argtypes = _OF_ATTEND
+    run = native.function("decoding", "attend", query.dtype, _OF_ATTEND)
     rows, shared, room, width = cached.keys.shape
     d_model, mixed = query.shape[-1], torch.empty_like(query)
     heads = len(linears[0][0]) // width
     run(
-        (_ADDRESS * 3)(native.address(query), native.address(key), native.address(value)),
+        (_ADDRESS * 3)(*native.addresses(query, key, value)),
         _addresses(linears),
         (ctypes.c_int64 * 8)(rows, d_model, heads, shared, width, room, cached.length, cached.position),
-        None if cached.frequencies is None else native.address(cached.frequencies),
-        native.address(cached.keys),
-        native.address(cached.values),
-        native.address(mixed),
+        *native.addresses(cached.frequencies, cached.keys, cached.values, mixed),
         torch.get_num_threads(),
     )
     return mixed
@@ -103,16 +99,15 @@ def feed(x: Float[Tensor, "*rows d_model"], linears: Linears, activation: str) -
         activation: of `ACTIVATIONS`.
     """
     x, out = x.contiguous(), torch.empty_like(x)
-    run = native.function("decoding", "feed", x.dtype)
-    if run is None:
+    if native.library("decoding") is None:
         return feed_reference(x, linears, activation)
-    run.argtypes = _OF_FEED
+    run = native.function("decoding", "feed", x.dtype, _OF_FEED)
     gate = linears[1] if len(linears) == 3 else (None, None)
     d_model = x.shape[-1]
     sizes = (ctypes.c_int64 * 3)(x.numel() // d_model, d_model, len(linears[0][0]))
-    addresses = _addresses((linears[0], gate, linears[-1]))
-    threads = torch.get_num_threads()
-    run(native.address(x), addresses, sizes, ACTIVATIONS.index(activation), native.address(out), threads)
+    of_x, of_out = native.addresses(x, out)
+    given = _addresses((linears[0], gate, linears[-1]))
+    run(of_x, given, sizes, ACTIVATIONS.index(activation), of_out, torch.get_num_threads())
     return out
 
 
@@ -143,7 +138,7 @@ def takes(views: Sequence[Tensor], linears: Linears) -> bool:
 
 
 def _addresses(linears: Sequence[tuple[Tensor | None, Tensor | None]]) -> ctypes.Array[ctypes.c_void_p]:
-    found = [None if one is None else native.address(one) for pair in linears for one in pair]
+    found = native.addresses(*(one for pair in linears for one in pair))
     return (_ADDRESS * len(found))(*found)
 
 

@@ -194,7 +194,7 @@ class Backward:
         if not tensors:
             return
         of_queries = self.current.grad_queries
-        first, size = native.address(of_queries), of_queries.element_size() * self.d
+        (first,), size = native.addresses(of_queries), of_queries.element_size() * self.d
         lists = {
             "grads": addresses([turn.grad for turn in readers if turn.grad is not None]),
             "levels": addresses([turn.level for turn in readers if turn.level is not None]),

@@ -13,6 +13,7 @@ from addnorm.kernels import native
 
 NAME = "depth_history"
 NONE, LAYER, RMS = range(3)  # norms
+_ARGUMENTS = (ctypes.c_void_p,)
 ALONE = 64  # tokens that one thread does sooner than two
 
 
@@ -42,7 +43,7 @@ def numbers(given: Sequence[int]) -> array[int]:
 
 def addresses(tensors: Sequence[Tensor]) -> array[int]:
     """Of contiguous tensors; keep both until the call is over."""
-    return numbers([native.address(tensor) for tensor in tensors])
+    return numbers(native.addresses(*tensors))
 
 
 def call(
@@ -54,9 +55,8 @@ def call(
 ) -> None:
     """Lists and tensors live until it returns; what is not named is null."""
     places = {name: one.buffer_info()[0] for name, one in lists.items()}
-    places |= {name: native.address(one) for name, one in tensors.items() if one is not None}
-    kernel = native.function(NAME, symbol, tensors["mixture"].dtype)  # pyrefly: ignore
-    assert kernel is not None
+    places |= zip(tensors, native.addresses(*tensors.values()), strict=True)
+    kernel = native.function(NAME, symbol, tensors["mixture"].dtype, _ARGUMENTS)  # pyrefly: ignore
     kernel(ctypes.byref(layout(**places, **others)))
 
 

@@ -18,17 +18,19 @@ from torch import Tensor
 Grads = tuple[Tensor | None, ...]
 
 
-def is_traced() -> bool:
+def is_traced(*, by_compiler: bool = True) -> bool:
     """Whether torch follows each operation by other means than its tape: its compiler, `torch.func`, forward mode.
 
     Then the formula is taken, which all of them can follow.
+
+    Args:
+        by_compiler: whether its compiler counts, which can follow a `torch.autograd.Function`.
     """
-    return torch.compiler.is_compiling() or is_transformed()
-
-
-def is_transformed() -> bool:
-    """Whether `torch.func` or forward mode is at work, which no `torch.autograd.Function` of ours speaks to."""
-    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    return (
+        (by_compiler and torch.compiler.is_compiling())
+        or torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+    )
 
 
 PLAIN = (Tensor, torch.nn.Parameter)

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addnorm.kernels import native
-from addnorm.kernels.derivatives import is_traced
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,26 +27,13 @@ def few_rows(x: Float[Tensor, "*rows inputs"], weight: Tensor, bias: Tensor | No
         x: the vectors, few: each is multiplied with the weights while those are in the first cache.
         weight, bias: of the map; None for no bias.
     """
-    if is_traced() or not fits(x, weight, bias):
+    if not fits(x, weight, bias):
         return few_rows_reference(x, weight, bias)
     x, outputs = x.contiguous(), len(weight)
     y = x.new_empty(*x.shape[:-1], outputs)
-    run = native.function("few_rows", "few_rows", x.dtype)
-    assert run is not None  # it fits
-    run.argtypes = _SIGNATURE
-    width = x.shape[-1]
-    shift = None if bias is None else native.address(bias)
-    rows = x.numel() // width
-    run(
-        native.address(x),
-        native.address(weight),
-        shift,
-        rows,
-        width,
-        outputs,
-        native.address(y),
-        torch.get_num_threads(),
-    )
+    run = native.function("few_rows", "few_rows", x.dtype, _SIGNATURE)
+    *given, result = native.addresses(x, weight, bias, y)
+    run(*given, x.numel() // x.shape[-1], x.shape[-1], outputs, result, torch.get_num_threads())
     return y
 
 
@@ -59,13 +45,8 @@ def few_rows_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 def fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether the C++ kernel can take these: no gradient is wanted, weights lie in order, all of one precision."""
     given = (x, weight) if bias is None else (x, weight, bias)
-    if torch.is_grad_enabled() and any(one.requires_grad for one in given):
+    if not native.takes(*given) or (torch.is_grad_enabled() and any(one.requires_grad for one in given)):
         return False
-    if (
-        x.numel() == 0
-        or weight.shape != (len(weight), x.shape[-1])
-        or not native.takes(*given)
-        or not weight.is_contiguous()
-    ):
+    if x.numel() == 0 or weight.shape != (len(weight), x.shape[-1]) or not weight.is_contiguous():
         return False
     return (bias is None or bias.is_contiguous()) and native.library("few_rows") is not None

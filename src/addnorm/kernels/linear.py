@@ -38,7 +38,7 @@ def linear(
         x: the vectors.
         weight, bias: of the map; None for no bias.
     """
-    if is_traced() or not (has_address(x) and has_address(weight)):
+    if is_traced() or not has_address(x, weight):
         check_numbers(x, weight)
         return F.linear(x, weight, bias)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype

@@ -17,6 +17,7 @@ LEARNED = ("phi", "alpha", "bias", "gain", "shift")
 
 BLOCK = 16  # tokens that the kernel works on together
 MOST_STEPS = 8  # of mhc_vector.h
+_ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p)  # a forward reads the first alone
 _Steps = ctypes.c_void_p * MOST_STEPS
 
 
@@ -76,21 +77,18 @@ def run(
     n, d = streams.shape[-2:]
     updates = [step.update for step in steps] + [(gradients or {}).get("last_update")]
     narrow = any(update is not None and update.dtype != streams.dtype for update in updates)
-    call = native.function("mhc_site", f"{symbol}_narrow" if narrow else symbol, streams.dtype)
-    assert call is not None
-    sizes = {"tokens": streams.numel() // (n * d), "n": n, "d": d, "threads": get_num_threads(), "steps": len(steps)}
-    writes = {name: _Steps(*(_address(getattr(step, name)) for step in steps)) for name in Step._fields}
-    struct = SiteStruct(**sizes, **writes, **{key: _address(one) for key, one in (site | {"streams": streams}).items()})
-    if gradients is None:
-        call(ctypes.byref(struct))
-        return
-    call(ctypes.byref(struct), ctypes.byref(GradientsStruct(**{key: _address(one) for key, one in gradients.items()})))
+    call = native.function("mhc_site", f"{symbol}_narrow" if narrow else symbol, streams.dtype, _ARGUMENTS)
+    site = {"tokens": streams.numel() // (n * d), "n": n, "d": d, "streams": streams} | site
+    struct = SiteStruct(**_addressed(site), threads=get_num_threads(), steps=len(steps))
+    for name, given in zip(Step._fields, zip(*steps, strict=True), strict=False):
+        setattr(struct, name, _Steps(*native.addresses(*given)))
+    call(ctypes.byref(struct), None if gradients is None else ctypes.byref(GradientsStruct(**_addressed(gradients))))
 
 
-def _address(one: Any) -> Any:
-    if not isinstance(one, Tensor):
-        return one
-    return native.address(one)
+def _addressed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Tensors by their addresses; numbers as they are."""
+    tensors = {name: one for name, one in fields.items() if isinstance(one, Tensor)}
+    return fields | dict(zip(tensors, native.addresses(*tensors.values()), strict=True))
 
 
 def outcome_room(state: Tensor) -> dict[str, Tensor]:

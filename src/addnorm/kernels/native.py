@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,38 +87,45 @@ def enabled() -> bool:
 
 def takes(*tensors: Tensor) -> bool:
     """Whether a C++ kernel can read these: plain tensors of one precision in the memory of the CPU."""
-    if not _STATE.enabled or is_traced():
-        return False
     dtype = tensors[0].dtype
-    for one in tensors:  # written out: asked before every operation
-        if one.dtype != dtype or not has_address(one):
+    for one in tensors:
+        if one.dtype != dtype:
             return False
-    return dtype in SUFFIXES
+    return dtype in SUFFIXES and _STATE.enabled and not is_traced() and has_address(*tensors)
 
 
-def has_address(tensor: Tensor) -> bool:
-    """Whether its numbers lie in the CPU's memory as its strides say.
+def has_address(*tensors: Tensor | None) -> bool:
+    """Whether the numbers of all that came lie in the CPU's memory as their strides say.
 
     A tensor's subclass may keep them elsewhere (DTensor, AsyncCollectiveTensor, FakeTensor), and so may a view that is
     negated or zero only when it is read.
     """
-    plain = type(tensor) in PLAIN and tensor.is_cpu and tensor.layout is torch.strided
-    return plain and not (tensor.is_neg() or tensor._is_zerotensor())
+    for one in tensors:  # written out: asked before every operation
+        if one is None:
+            continue
+        if type(one) not in PLAIN or not one.is_cpu or one.layout is not torch.strided:
+            return False
+        if one.is_neg() or one._is_zerotensor():
+            return False
+    return True
 
 
-def address(tensor: Tensor, *, strided: bool = False) -> int:
-    """Of its first number: the one place at which a tensor becomes an address.
+def addresses(*tensors: Tensor | None, strided: bool = False) -> list[int]:
+    """Of their first numbers, null for None: the one place at which a tensor becomes an address.
 
     Args:
-        tensor: the numbers.
+        tensors: who calls holds them until the kernel returns.
         strided: whether the kernel is told the strides; else the numbers must lie one after the other.
 
     Raises:
-        AssertionError: there is none (`has_address`); who calls takes torch's path then.
+        AssertionError: one has none (`has_address`); who calls takes torch's path then.
     """
-    assert has_address(tensor), f"{type(tensor).__name__} on {tensor.device} has no address"
-    assert strided or tensor.is_contiguous(), "its numbers do not lie one after the other"
-    return tensor.data_ptr()
+    assert has_address(*tensors), f"of {', '.join(type(one).__name__ for one in tensors)} one has no address"
+    found = []
+    for one in tensors:
+        assert one is None or strided or one.is_contiguous(), "its numbers do not lie one after the other"
+        found.append(0 if one is None else one.data_ptr())
+    return found
 
 
 def library(name: str) -> ctypes.CDLL | None:
@@ -132,19 +139,18 @@ def library(name: str) -> ctypes.CDLL | None:
     return _STATE.found[name]
 
 
-def function(name: str, symbol: str, dtype: torch.dtype) -> ctypes._NamedFuncPointer | None:  # pyrefly: ignore
-    """`SYMBOL_float`, `SYMBOL_double` or `SYMBOL_bfloat16` of the compiled `NAME.cpp`, or None."""
-    found = library(name)
-    return None if found is None else getattr(found, f"{symbol}_{SUFFIXES[dtype]}")
+def function(name: str, symbol: str, dtype: torch.dtype, arguments: tuple[type, ...]) -> Callable[..., None]:
+    """`SYMBOL_float`, `SYMBOL_double` or `SYMBOL_bfloat16` of the compiled `NAME.cpp`, which takes these C types.
 
-
-def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """The address of a contiguous tensor's first number, which keeps the tensor alive; null for None."""
-    if tensor is None:
-        return ctypes.c_void_p(None)
-    found = ctypes.c_void_p(address(tensor))
-    found.tensor = tensor  # pyrefly: ignore[missing-attribute]
-    return found
+    Raises:
+        AssertionError: there is no such library; who calls has asked `library` before.
+    """
+    found = _STATE.found.get(name) if _STATE.enabled else library(name)
+    assert found is not None, f"there is no compiled {name}"
+    run = getattr(found, f"{symbol}_{SUFFIXES[dtype]}")
+    if run.argtypes is None:
+        run.argtypes = arguments
+    return run
 
 
 def folder() -> Path:

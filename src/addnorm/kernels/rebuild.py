@@ -77,16 +77,18 @@ def rebuilding() -> Iterator[None]:
         _TABLE.made = None
 
 
-def rebuildable(tensor: Tensor, make: Make) -> Tensor:
+def rebuildable(tensor: Tensor, make: Callable[..., Tensor], *given: Any) -> Tensor:
     """The tensor; within `rebuilding` it is not kept for backward.
 
     Args:
         tensor: what `make` gives.
-        make: computes it again, to the bit, from tensors that are kept for backward anyway.
+        make: computes it again, to the bit.
+        given: what it computes it from; tensors among it are kept for backward anyway.
     """
     table = _TABLE.made
     if table is not None and torch.is_grad_enabled() and not is_traced() and type(tensor) is Tensor:
         original = weakref.ref(tensor)
+        make = partial(make, *(one.detach() if isinstance(one, Tensor) else one for one in given))
         table[tensor.data_ptr()] = _Made(tensor=original, version=tensor._version, make=make, around=_autocast(tensor))
     return tensor
 

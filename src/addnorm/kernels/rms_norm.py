@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from addnorm.kernels.add_norm import Kind, add_norm, fits
+from addnorm.kernels.add_norm import Kind, add_norm_fused, fits
 from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.precision import dot, wide
 from addnorm.kernels.rebuild import rebuildable
@@ -30,10 +30,9 @@ def rms_norm(
     """
     if is_traced():
         return _forward(x, weight, eps)[0]
-    if fits(x, None, weight, None):
-        return add_norm(x, None, weight, None, Kind(eps=eps, centred=False))[1]
-    kept = x.detach()
-    return rebuildable(_RMSNorm.apply(x, weight, eps), lambda: _forward(kept, weight, eps)[0])
+    if fits(x, None, weight):
+        return add_norm_fused(x, None, weight, None, Kind(eps=eps, centred=False))[1]
+    return rebuildable(_RMSNorm.apply(x, weight, eps), _norm_again, x, weight, eps)
 
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -47,6 +46,10 @@ def _forward(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     long = wide(x)
     inverse = (dot(long, long).unsqueeze(-1) / x.shape[-1] + eps).rsqrt()
     return (long * inverse * weight).to(x.dtype), inverse
+
+
+def _norm_again(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return _forward(x, weight, eps)[0]
 
 
 def _graph(ctx: Any, grad: Tensor) -> Grads:

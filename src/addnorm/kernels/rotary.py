@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from addnorm.kernels import native
-from addnorm.kernels.derivatives import Grads, is_traced, once
+from addnorm.kernels.derivatives import Grads, once
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -30,7 +30,7 @@ def turned(
         x: queries or keys.
         angles: one a token and pair, for each row of the batch or for all; in float32 (float64 for float64).
     """
-    if is_traced() or not _fits(x, angles):
+    if not _fits(x, angles):
         return turned_reference(x, angles)
     return _Turned.apply(x, angles.cos(), angles.sin())
 
@@ -46,7 +46,7 @@ def turned_reference(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def _fits(x: Tensor, angles: Tensor) -> bool:
-    if x.dim() != 4 or x.numel() == 0 or not native.takes(x) or not native.takes(angles) or angles.requires_grad:
+    if not native.takes(x) or not native.has_address(angles) or angles.requires_grad or x.dim() != 4 or not x.numel():
         return False
     _, _, tokens, width = x.shape
     rows = angles.dim() == 2 or (angles.dim() == 3 and len(angles) == len(x))
@@ -54,13 +54,9 @@ def _fits(x: Tensor, angles: Tensor) -> bool:
         rows
         and angles.shape[-2:] == (tokens, width // 2)
         and x.stride(-1) == 1
-        and angles.dtype == _long(x)
+        and angles.dtype == (torch.float64 if x.dtype == torch.float64 else torch.float32)
         and native.library("rotary") is not None
     )
-
-
-def _long(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
@@ -72,12 +68,10 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
         result = x.new_empty(x.shape)
     batch, heads, tokens, width = x.shape
     sizes = (ctypes.c_int64 * 11)(batch, heads, tokens, width // 2, *x.stride()[:3], *result.stride()[:3], rows)
-    run = native.function("rotary", "turn", x.dtype)
-    assert run is not None  # it fits
-    run.argtypes = _SIGNATURE
-    angles = cos.contiguous(), sin.contiguous()
-    addresses = (native.address(one, strided=True) for one in (x, *angles))
-    run(*addresses, ctypes.addressof(sizes), sign, native.address(result, strided=True), torch.get_num_threads())
+    run = native.function("rotary", "turn", x.dtype, _SIGNATURE)
+    cos, sin = cos.contiguous(), sin.contiguous()
+    *given, of_result = native.addresses(x, cos, sin, result, strided=True)
+    run(*given, ctypes.addressof(sizes), sign, of_result, torch.get_num_threads())
     return result
 
 

@@ -100,5 +100,4 @@ class FeedForward(nn.Module):
 
 def _rebuilt(operation: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
     """Its result, which backward can make again (`addnorm.kernels.rebuild`)."""
-    kept = [one.detach() for one in arguments]
-    return rebuildable(operation(*arguments), lambda: operation(*kept))
+    return rebuildable(operation(*arguments), operation, *arguments)

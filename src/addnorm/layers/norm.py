@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm.errors import unknown
-from addnorm.kernels.add_norm import Kind, add_norm, fits
+from addnorm.kernels.add_norm import Kind, add_norm_fused, fits
 from addnorm.kernels.precision import wide
 from addnorm.kernels.rebuild import rebuildable
 from addnorm.kernels.rms_norm import rms_norm
@@ -35,10 +35,10 @@ class LayerNorm(nn.LayerNorm):
         """Each token less its mean and divided by its deviation."""
         if _is_decoding(input):
             return super().forward(input)
-        if _is_fused(self, input, None):
-            return add_norm(input, None, self.weight, self.bias, Kind(eps=self.eps, centred=True))[1]
-        kept = input.detach()
-        return rebuildable(self._eager(input), lambda: self._eager(kept))
+        # Under a GPU's autocast the result is float32, which the kernel's is not.
+        if fits(input, None, self.weight, self.bias) and (input.is_cpu or not _is_cast(input)):
+            return add_norm_fused(input, None, self.weight, self.bias, Kind(eps=self.eps, centred=True))[1]
+        return rebuildable(self._eager(input), self._eager, input)
 
     def _eager(self, x: Tensor) -> Tensor:
         """By torch's operation, in float32 for lower precisions.
@@ -93,17 +93,13 @@ def add_and_norm(
         bias = getattr(norm, "bias", None)
         if fits(stream, update, norm.weight, bias):
             kind = Kind(eps=norm.eps, centred=isinstance(norm, LayerNorm), alpha=alpha)
-            return add_norm(stream, update, norm.weight, bias, kind)
+            return add_norm_fused(stream, update, norm.weight, bias, kind)
     total = stream + update if alpha == 1 else alpha * stream + update
     return total, norm(total)
 
 
-def _is_fused(norm: LayerNorm | RMSNorm, stream: Tensor, update: Tensor | None) -> bool:
-    """Whether `add_norm` computes what the layer would: under a GPU's autocast, LayerNorm's result is float32."""
-    if not fits(stream, update, norm.weight, getattr(norm, "bias", None)):
-        return False
-    cast = stream.device.type != "cpu" and torch.is_autocast_enabled(stream.device.type)
-    return not cast or stream.dtype != torch.bfloat16 or isinstance(norm, RMSNorm)
+def _is_cast(x: Tensor) -> bool:
+    return x.dtype == torch.bfloat16 and torch.is_autocast_enabled(x.device.type)
 
 
 def _is_decoding(x: Tensor) -> bool:

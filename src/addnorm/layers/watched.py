@@ -13,22 +13,13 @@ _OF_ALL_MODULES = (
 )
 
 
-def is_watched(module: nn.Module) -> bool:
-    """Whether somebody waits for its call: by a hook at it, or at all modules, as `FlopCounterMode` hangs in."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or any(_OF_ALL_MODULES)
-    )
-
-
 def is_only(module: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether it is one of these classes: not derived, replaced, parametrised, compiled, hooked or patched."""
-    return (
-        type(module) in kinds
-        and not is_watched(module)
-        and module._compiled_call_impl is None
-        and "forward" not in module.__dict__
-    )
+    """Whether it is one of these classes: not derived, replaced, parametrised, compiled, patched or watched.
+
+    Watched by a hook at it, or at all modules, as `FlopCounterMode` hangs in.
+    """
+    if type(module) not in kinds or module._compiled_call_impl is not None or "forward" in module.__dict__:
+        return False
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return False
+    return not any(_OF_ALL_MODULES)

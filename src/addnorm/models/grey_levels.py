@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.kernels.derivatives import Grads, gradients, is_transformed, once
+from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.layers.watched import is_only
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class LevelHead(nn.Module):
     def _means(self, features: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
         """Part by part, or as the formula reads where a part would not do: for who replaced or watches the scores."""
         own = self.scores
-        if not is_only(own, nn.Linear) or is_transformed() or type(features) is not Tensor:
+        if not is_only(own, nn.Linear) or is_traced(by_compiler=False) or type(features) is not Tensor:
             return _expected(own(features.to(_dtype(own, features))).to(features.dtype), seen, weight)
         return _Means.apply(features, seen, weight, own.weight.to(features.dtype), own.bias.to(features.dtype))
 

@@ -25,14 +25,14 @@ def is_installed() -> bool:
     return find_spec("triton") is not None
 
 
-def takes(*tensors: Tensor) -> bool:
+def takes(first: Tensor, *others: Tensor | None) -> bool:
     """Whether a Triton kernel can read these: plain tensors of float32 or bfloat16 on one GPU.
 
     Where the C++ kernels are switched off, these are too.
     """
-    first = tensors[0]
-    usable = first.device.type == DEVICE and native.enabled() and not is_traced() and is_installed()
-    return usable and all(_is_plain(one, first) for one in tensors)
+    if first.device.type != DEVICE or not native.enabled() or is_traced() or not is_installed():
+        return False
+    return all(one is None or _is_plain(one, first) for one in (first, *others))
 
 
 def _is_plain(one: Tensor, first: Tensor) -> bool:
