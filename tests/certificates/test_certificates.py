@@ -93,7 +93,7 @@ class DeadConnection(PreNormConnection):
         super().__init__(d_model, "layer")
         self.unused = nn.Parameter(torch.ones(d_model))
 
-    def init_(self, generator: object) -> None:
+    def reset_parameters(self) -> None:
         nn.init.ones_(self.unused)
 
 
@@ -161,16 +161,16 @@ def test_streams_that_can_never_part_fail() -> None:
 class Explosive(HyperConnections):
     def connection(self, d_model: int, site: Site) -> Connection:
         connection = super().connection(d_model, site)
-        start = connection.init_
+        start = connection.reset_parameters
 
-        def init_(generator: torch.Generator | None) -> None:
-            start(generator)
+        def reset_parameters() -> None:
+            start()
             with torch.no_grad():
                 connection.static[:, 1:-1] += 0.4 * torch.randn(
                     4, 4, generator=torch.Generator().manual_seed(site.index)
                 )
 
-        connection.init_ = init_
+        connection.reset_parameters = reset_parameters
         return connection
 
 

@@ -72,7 +72,7 @@ class Modulated(nn.Module):
         self.steer = nn.Linear(d_model, 3 * d_model)
         self.built_for = getattr(sublayer, "built_for", Inside())
 
-    def init_(self, generator: torch.Generator) -> None:
+    def reset_parameters(self) -> None:
         """Nothing is steered at first."""
         nn.init.zeros_(self.steer.weight)
         nn.init.zeros_(self.steer.bias)
