@@ -51,7 +51,7 @@ def starts_as(subject: Subject) -> Finding:
 
 def single_stream() -> dict[str, Scheme]:
     """The catalogue's schemes whose state is one vector a token, with their defaults."""
-    return {name: schemes.get(name)() for name in schemes.names() if _carries_one(name)}
+    return {name: schemes.get(name)() for name in schemes.REGISTRY.own if _carries_one(name)}
 
 
 @cache

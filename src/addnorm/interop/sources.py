@@ -15,6 +15,7 @@ from torch import Tensor
 
 from addnorm import schemes
 from addnorm.config import INIT_RULES, Shape
+from addnorm.consent import refuse_code
 from addnorm.data.pretrained import INSTALLED, checkpoint_folder
 from addnorm.data.tokenizer import FILE as TOKENIZER_FILE
 from addnorm.errors import UserError
@@ -85,6 +86,7 @@ def shape_of(init: str) -> dict[str, Any]:
     if _is_run(folder):
         _check_config(folder)
         values = read_json(folder / CONFIG)
+        refuse_code(values.get("scheme"), folder / CONFIG, "--scheme")
         names = ("scheme", *(field.name for field in fields(Shape)))
         found = {name: values[name] for name in names if name in values}
     else:
@@ -151,6 +153,7 @@ def _is_run(folder: Path) -> bool:
 
 def _of_run(name: str, folder: Path) -> Source:
     config, checkpoint = read_json(folder / CONFIG), _checkpoint(folder)
+    refuse_code(config.get("scheme"), folder / CONFIG, "--scheme")
     _check_whole(checkpoint)
     try:
         tensors = load_file(checkpoint / WEIGHTS)
