@@ -14,7 +14,7 @@ from torch import nn
 
 from addnorm import Encoder, EncoderDecoder, Transformer, UserError, schemes
 from addnorm.config import RunConfig
-from addnorm.data.tokenizer import BPETokenizer, ByteTokenizer, build
+from addnorm.data.tokens.tokenizer import BPETokenizer, ByteTokenizer, build
 from addnorm.interop import sources
 from addnorm.interop.sources import identity_of, shape_of, tokenizer_of
 from addnorm.interop.start import completed, configured, start_from

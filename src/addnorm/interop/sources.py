@@ -16,8 +16,8 @@ from torch import Tensor
 from addnorm import schemes
 from addnorm.config import INIT_RULES, Shape
 from addnorm.consent import refuse_code
-from addnorm.data.pretrained import INSTALLED, checkpoint_folder
-from addnorm.data.tokenizer import FILE as TOKENIZER_FILE
+from addnorm.data.tokens.pretrained_tokenizer import INSTALLED, checkpoint_folder
+from addnorm.data.tokens.tokenizer import FILE as TOKENIZER_FILE
 from addnorm.errors import UserError
 from addnorm.files import sha256
 from addnorm.interop import hugging_face
