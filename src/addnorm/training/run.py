@@ -17,7 +17,7 @@ from addnorm import __version__, tasks
 from addnorm.config import RunConfig
 from addnorm.consent import consented, refuse_code
 from addnorm.errors import UserError
-from addnorm.interop.sources import identity_of
+from addnorm.interop.init_sources import identity_of
 from addnorm.interop.start import Started, start_from
 from addnorm.manifest import listed
 from addnorm.probes.flops import flops
