@@ -15,7 +15,7 @@ from addnorm import certify, schemes
 from addnorm.certificates.equivalence import starts_as
 from addnorm.certificates.learning import parameters_learn
 from addnorm.certificates.locality import batch_independent, cached, causal
-from addnorm.certificates.streams import composite_gain, stream_similarity
+from addnorm.certificates.stream_mixing import composite_gain, stream_similarity
 from addnorm.certificates.subject import Subject, subject_of
 from addnorm.errors import UserError
 from addnorm.residual import Connection, Scheme, Site

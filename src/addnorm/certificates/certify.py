@@ -12,7 +12,7 @@ from addnorm.certificates.faults import NAMES, faults
 from addnorm.certificates.learning import parameters_learn
 from addnorm.certificates.locality import batch_independent, cached, causal
 from addnorm.certificates.sides import compare
-from addnorm.certificates.streams import composite_gain, sinkhorn_error, stream_similarity
+from addnorm.certificates.stream_mixing import composite_gain, sinkhorn_error, stream_similarity
 from addnorm.certificates.subject import Subject, catalogue_scheme_of, subject_of
 from addnorm.errors import UserError
 from addnorm.residual import Connection, Scheme

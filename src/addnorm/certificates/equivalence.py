@@ -9,7 +9,7 @@ from torch import Tensor
 
 from addnorm import schemes
 from addnorm.certificates.certificate import Finding, judged, not_applicable
-from addnorm.certificates.numbers import noise, projected, relative
+from addnorm.certificates.drawn_numbers import noise, projected, relative
 from addnorm.certificates.subject import BATCH, TOKENS, Body, Subject
 from addnorm.layers.initialise import InitRule
 from addnorm.residual import Scheme

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addnorm.certificates.certificate import Finding, judged, not_applicable
+from addnorm.certificates.drawn_numbers import each, leaves, noise, relative
 from addnorm.certificates.learning import step_
-from addnorm.certificates.numbers import each, leaves, noise, relative
 from addnorm.certificates.recovery import random_states, recover
 from addnorm.certificates.subject import BATCH, TOKENS, Body, Subject, surroundings
 from addnorm.residual import Connection, State

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _WIDE = (torch.float32, torch.float64)
 
 
-class Table(nn.Embedding):
+class LookupTable(nn.Embedding):
     """`E[id]`, whose gradient is added up in float32 whatever the precision of `E`.
 
     On a CPU torch adds the gradient of `embedding` up in the table's own precision: in bfloat16 the sum of ones stops
