@@ -29,7 +29,14 @@ LOOKED_AT = (
 )
 
 
-def certify(target: Any, *, against: str | Scheme | None = None, d_model: int | None = None) -> Certificate:
+def certify(
+    target: Any,
+    *,
+    against: str | Scheme | None = None,
+    d_model: int | None = None,
+    example: Any = None,
+    causal: bool = True,
+) -> Certificate:
     """What a scheme, a connection or a module computes, by its behaviour alone.
 
     A scheme or a connection is also set beside the catalogue's: both get the same random asymmetric parameters, the
@@ -41,6 +48,9 @@ def certify(target: Any, *, against: str | Scheme | None = None, d_model: int | 
         against: the scheme that it should be. By default the catalogue's that its class derives from or whose name it
             has; what is in the catalogue itself is compared with nothing else.
         d_model: the width of a connection or a module; by default the one that its parameters' shapes show.
+        example: for a module, what it is called with: a tensor of ids (batch, tokens), a tuple of arguments, or
+            keywords by name, masks among them. Its tensors are repeated to other numbers of rows and tokens.
+        causal: False for an encoder, whose tokens may see later ones.
 
     Raises:
         UserError: the target is nothing of this, or `against` is unknown.
@@ -54,7 +64,7 @@ def certify(target: Any, *, against: str | Scheme | None = None, d_model: int | 
     wanted = schemes.parse(against) if isinstance(against, str) else against
     if not isinstance(wanted, Scheme | None):
         raise UserError(f"against={wanted!r} is not a scheme; give its text, such as 'mhc', or a Scheme.")
-    subject = subject_of(target, wanted, d_model)
+    subject = subject_of(target, wanted, d_model, example, causal)
     if wanted is None and not subject.in_catalogue:
         wanted = catalogue_scheme_of(target if isinstance(target, Connection) else subject.scheme)
     found = [look(subject) for look in LOOKED_AT]

@@ -1,8 +1,13 @@
-"""Which parameters get a gradient: before training, after one step, and at all."""
+"""Which parameters get a gradient: before training, after one step, and at all.
+
+Two kinds are named, and are no fault: those of a module that its example does not use (a head, a pooler, a table that
+is not asked), and a bias without effect beside a weight that learns, such as that of keys, which softmax cancels.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -24,19 +29,25 @@ LEARNING_RATE = RunConfig().learning_rate
 def parameters_learn(subject: Subject) -> Finding:
     """How many parameters have a gradient of zero at first and after a step; it fails if one never has another."""
     body = subject.body()
-    count = len(list(body.module.parameters()))
+    count = len([p for p in body.module.parameters() if p.requires_grad])
     if not count:
         return judged(NAME, True, 0.0, "there are no parameters.")
-    first = _without(_gradients(body))
+    found = _gradients(body)
+    unused = {path for path, size in found.items() if size is None} if subject.module is not None else set()
+    first = _without(found) - unused
     stepped = subject.body()
     step_(stepped)
-    then = _without(_gradients(stepped))
-    dead = _dead(subject)
+    then = _without(_gradients(stepped)) - unused
+    dead = _dead(subject) - unused
+    idle = _idle_biases(dead, found) if subject.module is not None else set()
+    dead -= idle
     text = (
         f"of {count} parameters {len(first)} have no gradient before training{_some(first)}, "
         f"{len(then)} after one step{_some(then)}; "
     )
-    end = f"never: {', '.join(sorted(dead)[:4])}." if dead else "moved off its initial value, every one has."
+    end = f"never: {_list(dead)}." if dead else "moved off its initial value, every one has."
+    end += f" Not used by this call: {_list(unused)}." if unused else ""
+    end += f" Without effect beside a weight that learns: {_list(idle)}." if idle else ""
     return judged(NAME, not dead, float(len(dead)), text + end)
 
 
@@ -55,16 +66,22 @@ def _input(body: Body) -> Tensor:
     return noise((BATCH, TOKENS, body.d_model), "embedding")
 
 
-def _gradients(body: Body) -> dict[str, float]:
-    """The largest entry of each parameter's gradient."""
+def _gradients(body: Body) -> dict[str, float | None]:
+    """The largest entry of each parameter's gradient; None where the output does not come from the parameter."""
     parameters = {path: p for path, p in body.module.named_parameters() if p.requires_grad}
     found = torch.autograd.grad(projected(body(_input(body))), list(parameters.values()), allow_unused=True)
-    return {path: 0.0 if g is None else float(g.abs().max()) for path, g in zip(parameters, found, strict=True)}
+    return {path: None if g is None else float(g.abs().max()) for path, g in zip(parameters, found, strict=True)}
 
 
-def _without(gradients: dict[str, float]) -> set[str]:
-    largest = max(gradients.values(), default=0.0)
-    return {path for path, size in gradients.items() if size <= ZERO * largest}
+def _without(gradients: Mapping[str, float | None]) -> set[str]:
+    largest = max((size or 0.0 for size in gradients.values()), default=0.0)
+    return {path for path, size in gradients.items() if (size or 0.0) <= ZERO * largest}
+
+
+def _idle_biases(dead: set[str], gradients: Mapping[str, float | None]) -> set[str]:
+    """Biases among them whose module's weight learns."""
+    beside = {path: path.removesuffix("bias") + "weight" for path in dead if path.endswith("bias")}
+    return {path for path, weight in beside.items() if weight not in dead and gradients.get(weight)}
 
 
 def _dead(subject: Subject) -> set[str]:
@@ -101,6 +118,11 @@ def _some(paths: set[str]) -> str:
     names = Counter(path.rpartition(".connection.")[2] if ".connection." in path else _tail(path) for path in paths)
     shown = [f"{name} ({count})" if count > 1 else name for name, count in names.most_common(3)]
     return f" ({', '.join(shown)}{', ...' if len(names) > 3 else ''})" if shown else ""
+
+
+def _list(paths: set[str]) -> str:
+    shown = [path.removeprefix("module.") for path in sorted(paths)]
+    return f"{', '.join(shown[:4])}{f' and {len(shown) - 4} more' if len(shown) > 4 else ''}"
 
 
 def _tail(path: str) -> str:

@@ -19,6 +19,11 @@ MODES = {"evaluation": False, "training": True}
 
 def causal(subject: Subject) -> Finding:
     """Another last token changes no earlier output, and sends them no gradient; in evaluation and in training."""
+    if not subject.causal:
+        return not_applicable("causal", "it was said to let tokens see later ones.")
+    body, x = _moved(subject, training=False)
+    if _run(body, x).shape[:2] != x.shape[:2]:
+        return not_applicable("causal", "it has one output a row, not one a token.")
     figures = {}
     for mode, training in MODES.items():
         body, x = _moved(subject, training)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm import schemes
+from addnorm.certificates.called import Called
 from addnorm.errors import UserError
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
@@ -34,6 +35,7 @@ class Subject:
         connection: stands at every site instead of the scheme's.
         module: runs as it is.
         d_model: the only width that it takes; None = any.
+        causal: whether no token may see a later one.
     """
 
     text: str
@@ -41,6 +43,7 @@ class Subject:
     connection: Connection | None = None
     module: nn.Module | None = None
     d_model: int | None = None
+    causal: bool = True
 
     @property
     def in_catalogue(self) -> bool:
@@ -103,7 +106,9 @@ def surroundings(x: Tensor, cache: KVCache | None = None) -> Context:
     return Context(causal=True, positions=torch.arange(past, past + x.shape[-2]), cache=cache)
 
 
-def subject_of(target: Any, against: Scheme | None, d_model: int | None) -> Subject:
+def subject_of(
+    target: Any, against: Scheme | None, d_model: int | None, example: Any = None, causal: bool = True
+) -> Subject:
     """What the user handed in.
 
     Raises:
@@ -118,9 +123,13 @@ def subject_of(target: Any, against: Scheme | None, d_model: int | None) -> Subj
         width = d_model or _width(target, _trial_of_connection(target, ends), "against=SCHEME, the scheme it is of")
         return Subject(text=type(target).__name__, scheme=ends, connection=target, d_model=width)
     if isinstance(target, nn.Module):
+        text = type(target).__name__
+        if example is not None:
+            called = Called(target, example)
+            return Subject(text=text, module=called, d_model=called.width(), causal=causal)
         module = target.stack if isinstance(target, Transformer) else target
-        width = d_model or _width(module, _trial_of_module(module), "d_model=WIDTH")
-        return Subject(text=type(target).__name__, module=module, d_model=width)
+        width = d_model or _width(module, _trial_of_module(module), "d_model=WIDTH, or example= what it is called with")
+        return Subject(text=text, module=module, d_model=width, causal=causal)
     raise UserError(
         f"{target!r} cannot be certified; give a scheme (its text or an object), a Connection, "
         "or a module that maps (batch, tokens, d_model) to the same shape."
