@@ -20,7 +20,10 @@ class Sublayer:
         kind: what it is, by what it does and by its name.
         norm_before: dotted name of the norm through which it reads; None if it reads the bare state.
         norm_after: dotted name of the norm of its output before it is written; None if there is none.
-        norm_on_trunk: dotted name of the norm of the sum (Post-LN); None if the sum stays as it is.
+        norm_on_trunk: dotted name of the norm of the sum (Post-LN); None if the sum stays as it is. A norm that is a
+            bare function has the name "".
+        parameters: dotted names of all parameters between what it reads from the trunk and what it writes, its norms'
+            among them; more than those of the module `name`, where a block has its linears side by side.
     """
 
     index: int
@@ -30,6 +33,7 @@ class Sublayer:
     norm_before: str | None = None
     norm_after: str | None = None
     norm_on_trunk: str | None = None
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

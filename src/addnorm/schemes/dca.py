@@ -38,13 +38,13 @@ class GeneralisedResidual(nn.Module):
         self.std, self.eps = std, eps
         self.bias = nn.Parameter(torch.empty(outputs, count, d_model))
         self.query = nn.Parameter(torch.empty(outputs, d_model))
-        self.reset_parameters()
+        self.init_(None)
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
+    def init_(self, generator: torch.Generator | None) -> None:
         """The plain sum, but for small w: at zero relu has no gradient and they would stay there."""
         self.bias.fill_(1.0)
-        self.query.normal_(0.0, self.std)
+        self.query.normal_(0.0, self.std, generator=generator)
 
     def forward(self, history: tuple[Tensor, ...]) -> list[Float[Tensor, "*tokens d_model"]]:
         """The sums, one an output."""

@@ -34,14 +34,14 @@ class GatedRead(nn.Module):
         self.gain = nn.Parameter(torch.empty(n, d_model))
         self.down = nn.Parameter(torch.empty(rank, n * d_model))
         self.up = nn.Parameter(torch.empty(n * d_model, rank))
-        self.reset_parameters()
+        self.init_(None)
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
+    def init_(self, generator: torch.Generator | None) -> None:
         """Nearly half of the mean of the normalised streams."""
         self.gain.fill_(1.0)
-        self.down.normal_(0.0, self.std)
-        self.up.normal_(0.0, self.std)
+        self.down.normal_(0.0, self.std, generator=generator)
+        self.up.normal_(0.0, self.std, generator=generator)
 
     def forward(self, streams: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Tensor]:
         """The read in the streams' precision, and `vec(x~)` in float32."""
@@ -62,12 +62,12 @@ class GatedConnection(Connection):
         self.std = scheme.projection_std
         self.gated = GatedRead(d_model, scheme)
         self.inject = nn.Parameter(torch.empty(scheme.streams, scheme.streams * d_model))
-        self.reset_parameters()
+        self.init_(None)
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
+    def init_(self, generator: torch.Generator | None) -> None:
         """Nearly the update itself, for every stream."""
-        self.inject.normal_(0.0, self.std)
+        self.inject.normal_(0.0, self.std, generator=generator)
 
     def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The gated mean of the normalised streams; the skip is the streams and the gains."""

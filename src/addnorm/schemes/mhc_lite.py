@@ -33,10 +33,10 @@ class PermutationCoefficients(Coefficients):
         n = scheme.streams
         super().__init__(d_model, Form(streams=n, mixing=factorial(n), home=home, eps=scheme.eps))
         self.initial_alpha = scheme.alpha
-        self.reset_parameters()
+        self.init_(None)
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
+    def init_(self, generator: torch.Generator | None) -> None:
         """Nearly the identity; read and write favour the home stream."""
         n = self.form.streams
         favour_home_(self, self.initial_alpha)

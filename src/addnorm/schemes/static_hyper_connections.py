@@ -26,10 +26,10 @@ class StaticHyperConnection(Connection):
         self.home = home
         self.norm = make_norm(norm, d_model)
         self.static = nn.Parameter(torch.empty(streams, streams + 2))
-        self.reset_parameters()
+        self.init_(None)
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
+    def init_(self, generator: torch.Generator | None) -> None:
         """One residual stream."""
         self.static.copy_(one_hot_read(len(self.static), self.home))
 

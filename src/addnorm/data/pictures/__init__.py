@@ -1,1 +1,0 @@
-"""Images and video clips by their name on the command line, and the files that they are in."""
