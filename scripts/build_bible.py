@@ -1,4 +1,4 @@
-"""Make src/addnorm/data/bible.tsv.xz from three Debian packages; the same bytes every time.
+"""Make src/addnorm/data/sets/bible.tsv.xz from three Debian packages; the same bytes every time.
 
     apt-get download sword-text-web sword-text-kjv sword-text-sparv
     for package in sword-text-*.deb; do dpkg-deb -x $package packages; done
@@ -23,7 +23,7 @@ import re
 import sys
 from pathlib import Path
 
-TARGET = Path(__file__).parent.parent / "src/addnorm/data/bible.tsv.xz"
+TARGET = Path(__file__).parent.parent / "src/addnorm/data/sets/bible.tsv.xz"
 MODULES = {"web": "engWEB2015eb", "kjv": "engKJV2006eb", "rv": "spaRV1909eb"}
 INLINE = r"</?(?:w|q|seg|transChange|divineName|foreign|name)\b[^>]*>"
 LEFT_OUT = re.compile(

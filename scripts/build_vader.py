@@ -1,4 +1,4 @@
-"""Make src/addnorm/data/vader.tsv.xz from the source package vaderSentiment 3.3.2; the same bytes every time.
+"""Make src/addnorm/data/sets/vader.tsv.xz from the source package vaderSentiment 3.3.2; the same bytes every time.
 
     pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
     python scripts/build_vader.py vaderSentiment-3.3.2.tar.gz
@@ -27,7 +27,7 @@ FILES = {
     "news": "nytEditorialSnippets_GroundTruth.txt",
 }
 SENTENCES = 23_703
-TARGET = Path(__file__).parent.parent / "src/addnorm/data/vader.tsv.xz"
+TARGET = Path(__file__).parent.parent / "src/addnorm/data/sets/vader.tsv.xz"
 
 
 def member(archive: bytes, name: str) -> bytes:

@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.autograd.gradcheck import GradcheckError
 
 import laws
 import laws_of_form
+import laws_of_numbers
 from addnorm import schemes
 from addnorm.errors import UserError
 from addnorm.kernels.rebuild import rebuildable
@@ -111,6 +113,20 @@ class ReadsTheNumbers(PreNormConnection):
         return skip + update if float(update.detach().sum()) > 0 else skip + 2 * update
 
 
+class DividesByALength(PreNormConnection):
+    def read(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.norm(state / state.norm(dim=-1, keepdim=True)), state
+
+
+class AddsUpInBfloat16(PreNormConnection):
+    """As torch's own LayerNorm does the gradients of gain and shift."""
+
+    def read(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", enabled=False):
+            x, gain, shift = (one.bfloat16() for one in (state, self.norm.weight, self.norm.bias))
+            return F.layer_norm(x, x.shape[-1:], gain, shift).to(state.dtype), state
+
+
 class SeesTheProbe(PreNormConnection):
     def write(self, skip: Tensor, update: Tensor) -> Tensor:
         return skip + update * (2 if skip._is_view() else 1)
@@ -187,6 +203,9 @@ FAULTS: list[tuple[Callable[[Scheme], None], Scheme]] = [
     (laws_of_form.same_seed_gives_the_same_sublayers, DrawsAnew()),
     (laws_of_form.every_block_compiles_whole, Toy(faulty=ReadsTheNumbers)),
     (laws_of_form.every_block_compiles_whole, NumbersItsSites()),
+    (laws_of_numbers.a_token_without_a_direction_is_finite_and_so_are_its_gradients, Toy(faulty=DividesByALength)),
+    (laws_of_numbers.half_precision_adds_its_gradients_up, Toy(faulty=AddsUpInBfloat16)),
+    (laws_of_numbers.a_model_in_half_precision_adds_its_gradients_up, Toy(faulty=AddsUpInBfloat16)),
 ]
 
 

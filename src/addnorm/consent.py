@@ -1,7 +1,7 @@
 """Consent to run code: a stored file may name a Python file, and only the caller has it run.
 
-A run's folder, a comparison's folder and a config are data, and travel. Their `task` may name a Python file;
-it is imported only where the call at hand names that file itself.
+A run's folder, a comparison's folder and a config are data, and travel. Their `task` and their schemes may name Python
+files; these are imported only where the call at hand names them itself.
 """
 
 from __future__ import annotations
@@ -10,34 +10,34 @@ import shlex
 from pathlib import Path
 
 from addnorm.errors import UserError
-from addnorm.specification import parts
+from addnorm.specification import files_in, parts
 
 
 def code_of(task: object) -> str | None:
-    """The Python file that a task's specification names; None for one of the catalogue.
+    """The Python file that a specification names; None for one of the catalogue.
 
     >>> code_of("my_task.py(digits=4)"), code_of("translation")
     ('my_task.py', None)
     """
-    name = task.partition("(")[0].strip() if isinstance(task, str) else ""
-    return name if name.endswith(".py") else None
+    return next(iter(files_in(task)), None) if isinstance(task, str) else None
 
 
-def refuse_code(task: object, source: Path | str) -> None:
-    """Refuse a stored task that would run a file which the caller has not named.
+def refuse_code(stored: object, source: Path | str, flag: str = "--task") -> None:
+    """Refuse a stored task or scheme that would run a file which the caller has not named.
 
     Args:
-        task: the specification that was stored.
+        stored: the specification that was stored.
         source: where.
+        flag: by which the caller would name it.
 
     Raises:
         UserError: it names a Python file; says which, and how to consent.
     """
-    file = code_of(task)
+    file = code_of(stored)
     if file is not None:
         raise UserError(
             f"{source} asks to run the code in {file}, and what is stored runs no code by itself; "
-            f"read that file, and if you trust it, add --task {shlex.quote(str(task))}"
+            f"read that file, and if you trust it, add {flag} {shlex.quote(str(stored))}"
         )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from addnorm.errors import UserError, unknown
@@ -12,8 +13,13 @@ MOST_PARENTHESES = 100
 """A scheme within a scheme is read by a function within a function."""
 
 
+FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>\w+))?")
+"""A name that is a class of a user's Python file: `./mine.py`, `./mine.py:Mine`."""
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
 def parts(kind: str, text: str) -> tuple[str, list[str]]:
-    """The name, and what stands between the parentheses, split at the commas outside of further parentheses.
+    """The name, and what stands between the parentheses, split at the commas outside of further brackets and quotes.
 
     Raises:
         UserError: the parentheses do not match.
@@ -28,28 +34,38 @@ def parts(kind: str, text: str) -> tuple[str, list[str]]:
         raise UserError(
             f"{kind} '{text[:60]}...' has more than {MOST_PARENTHESES} parentheses; write name(field=value)."
         )
-    if text.count("(") != text.count(")") or not text.strip().endswith(")"):
+    given, matches = split(rest.strip()[:-1])
+    if not rest.endswith(")") or not matches:
         raise UserError(f"{kind} '{text}': the parentheses do not match; write {name.strip()}(field=value).")
-    return name.strip(), _split(rest.strip()[:-1])
+    return name.strip(), given
 
 
-def named(
-    kind: str, text: str, given: Iterable[str], allowed: Iterable[str], value: Callable[[str], Any]
-) -> Mapping[str, Any]:
-    """Fields by name, from parts of the form `field=value`.
+def files_in(text: str) -> tuple[str, ...]:
+    """The Python files that reading a text would run, those of its values too, each once.
+
+    >>> files_in("gpas(inner=./mine.py:Mine(alpha=0.3))")
+    ('./mine.py',)
+    """
+    name, given = parts("text", text)
+    file = FILE.fullmatch(name)
+    values = [part.partition("=")[2] for part in given]
+    return tuple(dict.fromkeys([*([file["path"]] if file else []), *(path for v in values for path in files_in(v))]))
+
+
+def named(kind: str, text: str, given: Iterable[str], allowed: Iterable[str]) -> dict[str, str]:
+    """The texts of fields by name, from parts of the form `field=value`.
 
     Args:
         kind: what errors call it: scheme, task.
         text: the whole text, for errors.
         given: the parts.
         allowed: the fields there are.
-        value: reads a value.
 
     Raises:
         UserError: a part is no field=value, names no field, or names one twice.
     """
     allowed = list(allowed)
-    values: dict[str, Any] = {}
+    values: dict[str, str] = {}
     for part in given:
         key, equals, right = (piece.strip() for piece in part.partition("="))
         if not equals:
@@ -58,7 +74,7 @@ def named(
             raise unknown(f"field of {text.partition('(')[0].strip()}", key, allowed)
         if key in values:
             raise UserError(f"{kind} '{text}': '{key}' is given twice; give it once.")
-        values[key] = value(right)
+        values[key] = right
     return values
 
 
@@ -74,13 +90,45 @@ def literal(text: str) -> Any:
         return text
 
 
-def _split(text: str) -> list[str]:
-    """Parts between the commas that stand outside parentheses."""
-    found, level = [""], 0
+def written(value: Any) -> str:
+    """The text that `literal` reads back; in angle brackets what the value is where there is none.
+
+    >>> written(0.3), written("rms"), written("3"), written((1, 2)), written(len)
+    ('0.3', 'rms', "'3'", '(1, 2)', '<builtin_function_or_method>')
+    """
+    plain = isinstance(value, str) and literal(value) == value and re.fullmatch(r"[^\s()\[\]{},'\"<]+", value)
+    text = value if plain else repr(value)
+    if isinstance(value, float):
+        text = text.replace("inf", "1e999")  # which Python reads as infinity
+    return text if same(literal(text), value) else f"<{type(value).__name__}>"
+
+
+def split(text: str) -> tuple[list[str], bool]:
+    """The parts between commas that stand outside brackets and quotes, and whether all of these close."""
+    found, closing, matches = [""], [], True
+    quote, before, escaped = "", ",", False
     for letter in text:
-        level += (letter == "(") - (letter == ")")
-        if letter == "," and level == 0:
+        if quote:
+            quote = "" if letter == quote and not escaped else quote
+            escaped = letter == "\\" and not escaped
+        elif letter in "'\"" and before in "=,([{:":  # elsewhere it is an apostrophe
+            quote = letter
+        elif letter in _CLOSING:
+            closing.append(_CLOSING[letter])
+        elif letter in _CLOSING.values():
+            matches = matches and closing[-1:] == [letter]
+            closing = closing[:-1]
+        if letter == "," and not closing and not quote:
             found.append("")
         else:
             found[-1] += letter
-    return [part.strip() for part in found if part.strip()]
+        before = before if letter.isspace() else letter
+    return [part.strip() for part in found if part.strip()], matches and not closing and not quote
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal; what cannot be compared is not."""
+    try:
+        return bool(one == other)
+    except Exception:  # a tensor is equal in some of its elements
+        return False

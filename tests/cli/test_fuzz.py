@@ -31,7 +31,7 @@ from addnorm.cli import (
 )
 from addnorm.cli.flags import flags_of
 from addnorm.config import RunConfig
-from addnorm.data.tokenizing import TokenizeConfig
+from addnorm.data.tokens.tokenizing import TokenizeConfig
 from addnorm.studies.spec import CompareConfig
 from command_line import apart, here
 

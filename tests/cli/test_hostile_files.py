@@ -130,7 +130,7 @@ def test_weights_of_another_shape_are_one_line(run, capsys):
 
 
 def tokenizer_with(change: Any) -> str:
-    from addnorm.data.tokenizer import BPETokenizer
+    from addnorm.data.tokens.tokenizer import BPETokenizer
 
     saved = json.loads(BPETokenizer.train(["some words and some more words"], 260).serialized)
     change(saved)
@@ -146,7 +146,7 @@ def test_an_id_beyond_the_vocabulary_is_refused(run, capsys):
 
 
 def test_an_id_that_only_turns_up_in_use_is_one_line(monkeypatch, run, capsys):
-    from addnorm.data.tokenizer import ByteTokenizer
+    from addnorm.data.tokens.tokenizer import ByteTokenizer
 
     monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: torch.full((3,), 999).numpy())
     assert "vocabulary" in assert_one_line(READERS[0], run, capsys)

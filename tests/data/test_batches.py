@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addnorm.data.batches import TokenStream, unigram_entropy
+from addnorm.data.tokens.batches import TokenStream, unigram_entropy
 from addnorm.errors import UserError
 
 STREAM = TokenStream(np.arange(1000), name="training")

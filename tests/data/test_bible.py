@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scripts import build_bible
 
-from addnorm.data import bible, cloze, paraphrase, shipped
+from addnorm.data.sets import bible, cloze, paraphrase, shipped
 from addnorm.errors import UserError
 
 ROOT = Path(__file__).parents[2]

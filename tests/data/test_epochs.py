@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addnorm.data.epochs import Permutation, WindowStream
+from addnorm.data.tokens.epochs import Permutation, WindowStream
 from addnorm.errors import UserError
 
 

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from addnorm.data import file_lines
-from addnorm.data.faults import Faults
-from addnorm.data.file_lines import json_lines, text_blocks
-from addnorm.data.pieces import Place
-from addnorm.data.tokenizer import BPETokenizer
+from addnorm.data.sources import file_lines
+from addnorm.data.sources.bad_records import BadRecords
+from addnorm.data.sources.file_lines import json_lines, text_blocks
+from addnorm.data.sources.pieces import Place
+from addnorm.data.tokens.tokenizer import BPETokenizer
 from addnorm.errors import UserError
 
 GOOD = json.dumps({"text": "to be"}).encode()
@@ -25,11 +25,11 @@ BAD = {
 
 
 def records(path, faults=None, start=None):
-    return list(json_lines(str(path), None, "text", faults or Faults(skip=False), start or Place()))
+    return list(json_lines(str(path), None, "text", faults or BadRecords(skip=False), start or Place()))
 
 
 def blocks(path, faults=None, start=None):
-    return list(text_blocks(str(path), None, faults or Faults(skip=False), start or Place()))
+    return list(text_blocks(str(path), None, faults or BadRecords(skip=False), start or Place()))
 
 
 @pytest.mark.parametrize("line", BAD, ids=list(BAD.values()))
@@ -40,7 +40,7 @@ def test_a_bad_record_is_an_error_with_file_and_line(line, packed, tmp_path):
     path.write_bytes(gzip.compress(content) if packed else content)
     with pytest.raises(UserError, match=rf"a\.jsonl(\.gz)?, line 3: {BAD[line]}.*--skip-bad"):
         records(path)
-    faults = Faults(skip=True)
+    faults = BadRecords(skip=True)
     assert [piece.text for piece in records(path, faults)] == ["to be", "to be"]
     assert faults.count == 1 and "line 3" in faults.first[0]
 
@@ -52,7 +52,7 @@ def test_a_record_of_absurd_length_is_bad_and_the_next_is_read(tmp_path, monkeyp
     exact = json.dumps({"text": "x" * 37}).encode()
     assert len(exact) == 50 - 1
     path.write_bytes(b"\n".join([exact + b" ", json.dumps({"text": "x" * 200}).encode(), GOOD]))
-    faults = Faults(skip=True)
+    faults = BadRecords(skip=True)
     found = records(path, faults)
     assert [piece.text for piece in found] == ["x" * 37, "to be"]
     assert faults.first == [f"{path}, line 2: is longer than 50 bytes"]
@@ -65,7 +65,7 @@ def test_a_damaged_archive_is_told_with_its_line_and_ends_the_file(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"a\.jsonl\.gz, line \d+: the compressed data end or are damaged"):
         records(path)
-    faults = Faults(skip=True)
+    faults = BadRecords(skip=True)
     assert 1000 < len(records(path, faults)) < 4000
     assert faults.count == 1
 
@@ -75,9 +75,9 @@ def test_reading_goes_on_behind_any_record(name, tmp_path):
     path = tmp_path / name
     content = b"\n".join(GOOD if i % 3 else b"{" for i in range(30))
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    whole = records(path, Faults(skip=True))
+    whole = records(path, BadRecords(skip=True))
     for number in (0, 7, 19):
-        assert records(path, Faults(skip=True), whole[number].after) == whole[number + 1 :]
+        assert records(path, BadRecords(skip=True), whole[number].after) == whole[number + 1 :]
 
 
 def lines_of_text():
@@ -121,12 +121,12 @@ def test_a_bad_line_of_a_text_is_told_and_met_once(tmp_path):
     path.write_bytes(b"\n".join(b"\xc3(" if i in bad else line for i, line in enumerate(lines)))
     with pytest.raises(UserError, match=r"a\.txt, line 4: byte 1 is 0xc3, which is not UTF-8 here; name its encoding"):
         blocks(path)
-    whole = Faults(skip=True)
+    whole = BadRecords(skip=True)
     found = blocks(path, whole)
     assert [int(text.split("line ")[1].split(":")[0]) for text in whole.first] == [4, 701, 2501]
     assert "".join(p.text for p in found).encode() == b"\n".join(li for i, li in enumerate(lines) if i not in bad)
     for number in range(len(found)):
-        before, after = Faults(skip=True), Faults(skip=True)
+        before, after = BadRecords(skip=True), BadRecords(skip=True)
         reading = text_blocks(str(path), None, before, Place())
         for _ in range(number + 1):
             next(reading)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from addnorm.data import documents, labelled_text, parallel_text, sources, videos
-from addnorm.data.hidden_files import shown_files
+from addnorm.data.pictures import videos
+from addnorm.data.sources import documents
+from addnorm.data.sources.hidden_files import shown_files
+from addnorm.data.texts import labelled_text, parallel_text, plain_text
 
 JUNK = b"\0\x05\x16\x07\0\x02\0\0Mac OS X\xff"
 """As the resource forks begin that some systems leave beside files on other disks."""
@@ -33,10 +35,10 @@ def test_a_folder_of_texts_is_read_without_what_systems_leave_there(tmp_path, na
     names = ["train.txt", "valid.txt", "test.txt"] if named else [f"{number}.txt" for number in range(5)]
     for name in names:
         (tmp_path / name).write_text(f"The text of {name}.\n" * 9)
-    before = sources.load(str(tmp_path)).fingerprint(), documents.parts(str(tmp_path))
+    before = plain_text.load(str(tmp_path)).fingerprint(), documents.parts(str(tmp_path))
     litter(tmp_path, names)
-    assert (sources.load(str(tmp_path)).fingerprint(), documents.parts(str(tmp_path))) == before
-    listed = sources.load(f"train={tmp_path},validation={tmp_path}/{names[0]},test={tmp_path}/{names[1]}")
+    assert (plain_text.load(str(tmp_path)).fingerprint(), documents.parts(str(tmp_path))) == before
+    listed = plain_text.load(f"train={tmp_path},validation={tmp_path}/{names[0]},test={tmp_path}/{names[1]}")
     assert [document.name for document in listed.train] == sorted(names)
 
 

@@ -6,10 +6,11 @@ import types
 
 import pytest
 
-from addnorm.data import huggingface, labelled_text, parallel_text, sources, streamed_dataset
-from addnorm.data.faults import Faults, RecordWarning
-from addnorm.data.pieces import Place
-from addnorm.data.text import joined
+from addnorm.data.sources import huggingface, streamed_dataset
+from addnorm.data.sources.bad_records import BadRecords, RecordWarning
+from addnorm.data.sources.pieces import Place
+from addnorm.data.texts import labelled_text, parallel_text, plain_text
+from addnorm.data.texts.text import joined
 from addnorm.errors import UserError
 
 
@@ -43,7 +44,7 @@ def hub(monkeypatch):
 def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"needs the extra hf; run: pip install 'addnorm\[hf\]'"):
-        sources.load("hf:someone/stories")
+        plain_text.load("hf:someone/stories")
 
 
 @pytest.mark.parametrize(
@@ -57,13 +58,13 @@ def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch):
 )
 def test_name_config_and_column_are_read(hub, source, asked):
     hub.splits = {"train": rows(400)}
-    sources.load(source)
+    plain_text.load(source)
     assert hub.asked == [asked]
 
 
 def test_own_splits_are_kept(hub):
     hub.splits = {"train": rows(3), "validation": rows(2, mark="v"), "test": rows(1, mark="t"), "other": Rows("??")}
-    splits = sources.load("hf:someone/stories")
+    splits = plain_text.load("hf:someone/stories")
     assert joined(splits.train).startswith("r0 ") and joined(splits.train).count("r") == 3
     assert joined(splits.validation).startswith("v0 ")
     assert joined(splits.test).startswith("t0 ")
@@ -71,7 +72,7 @@ def test_own_splits_are_kept(hub):
 
 def test_without_own_splits_whole_blocks_are_held_out(hub):
     hub.splits = {"train": rows(1000)}
-    splits = sources.load("hf:someone/stories")
+    splits = plain_text.load("hf:someone/stories")
     together = [row for split in (splits.train, splits.validation, splits.test) for row in joined(split).split("\n\n")]
     assert sorted(together) == sorted(row["text"] for row in hub.splits["train"])
     assert len(splits.validation) == len(splits.test) == 1
@@ -81,13 +82,13 @@ def test_without_own_splits_whole_blocks_are_held_out(hub):
 def test_a_web_sized_set_is_cut_off(hub, monkeypatch):
     monkeypatch.setattr(huggingface, "MAX_BLOCKS", 5)
     hub.splits = {"train": rows(1000)}
-    splits = sources.load("hf:someone/stories")
+    splits = plain_text.load("hf:someone/stories")
     assert len(splits.train + splits.validation + splits.test) == 5
 
 
 def test_empty_rows_are_left_out(hub):
     hub.splits = {name: Rows([{"text": ""}, {"text": "words"}, {"text": " \n"}]) for name in ("train", "dev", "test")}
-    assert joined(sources.load("hf:someone/stories").train) == "words"
+    assert joined(plain_text.load("hf:someone/stories").train) == "words"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_empty_rows_are_left_out(hub):
 def test_mistakes_are_one_clear_line(hub, source, splits, message):
     hub.splits = splits
     with pytest.raises(UserError, match=message) as caught:
-        sources.load(source)
+        plain_text.load(source)
     assert "\n" not in str(caught.value)
 
 
@@ -151,24 +152,24 @@ def test_the_real_package_streams_what_was_saved_to_disk(datasets, tmp_path):
     rows = [f"tale {n} {'x' * 990}" for n in range(400)] + [None]
     datasets.Dataset.from_dict({"text": rows}).save_to_disk(tmp_path / "saved")
     source = f"hf:{tmp_path / 'saved'}"
-    splits = sources.load(source)
+    splits = plain_text.load(source)
     together = "\n\n".join(joined(split) for split in (splits.train, splits.validation, splits.test))
     assert sorted(together.split("\n\n")) == sorted(row for row in rows if row)
     assert streamed_dataset.splits(source) == [("train", None)]
-    streamed = streamed_dataset.rows(source, "train", None, Faults(skip=True), Place(line=390))
+    streamed = streamed_dataset.rows(source, "train", None, BadRecords(skip=True), Place(line=390))
     assert [piece.text for piece in streamed] == rows[390:400]
 
 
 def test_the_real_package_reads_a_local_data_set(tmp_path):
     pytest.importorskip("datasets", reason="the extra hf is not installed")
     (tmp_path / "train.jsonl").write_text("".join(f'{{"story": "tale {n} {"x" * 990}"}}\n' for n in range(500)))
-    splits = sources.load(f"hf:{tmp_path}::story")
+    splits = plain_text.load(f"hf:{tmp_path}::story")
     together = "\n\n".join(joined(split) for split in (splits.train, splits.validation, splits.test))
     assert sorted(line.split()[1] for line in together.split("\n\n")) == sorted(map(str, range(500)))
     with pytest.raises(UserError, match="column .* is unknown"):
-        sources.load(f"hf:{tmp_path}::text")
+        plain_text.load(f"hf:{tmp_path}::text")
     with pytest.raises(UserError, match="cannot be loaded"):
-        sources.load(f"hf:{tmp_path / 'gone'}")
+        plain_text.load(f"hf:{tmp_path / 'gone'}")
 
 
 def test_rows_with_nothing_in_them_are_skipped_and_told_of(hub):
@@ -180,7 +181,7 @@ def test_rows_with_nothing_in_them_are_skipped_and_told_of(hub):
     }
     told = "skipped 2 rows of train and 1 rows of validation of hf:someone/stories, which have nothing in column 'text'"
     with pytest.warns(RecordWarning, match=f"{told}: .* NA and null .* give the file itself, without hf:"):
-        splits = sources.load("hf:someone/stories")
+        splits = plain_text.load("hf:someone/stories")
     assert told in splits.notes
     assert joined(splits.train).count("r") == 3 and joined(splits.validation).count("v") == 2
 
@@ -188,7 +189,7 @@ def test_rows_with_nothing_in_them_are_skipped_and_told_of(hub):
 def test_a_split_without_any_text_is_refused(hub):
     hub.splits = {"train": rows(3), "validation": Rows([{"text": None}]), "test": rows(1)}
     with pytest.raises(UserError, match="has no text in column 'text' of split validation"):
-        sources.load("hf:someone/stories")
+        plain_text.load("hf:someone/stories")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_a_split_without_any_text_is_refused(hub):
 def test_what_is_no_text_is_told_with_its_row_and_the_way_out(hub, value, said):
     hub.splits = {"train": Rows([*rows(2), {"text": value}])}
     with pytest.raises(UserError, match=f"hf:someone/stories, train row 3: column 'text' holds {said}"):
-        sources.load("hf:someone/stories")
+        plain_text.load("hf:someone/stories")
 
 
 @pytest.mark.parametrize("value, kind", [(None, "nothing"), (datetime.datetime(2020, 1, 2), "datetime")])

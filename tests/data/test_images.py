@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scripts import build_images
 
-from addnorm.data import digits, fashion_mnist, idx, images, shipped
-from addnorm.data.image_splits import Images, held_out
+from addnorm.data.pictures import idx, images
+from addnorm.data.pictures.image_splits import Images, held_out
+from addnorm.data.sets import digits, fashion_mnist, shipped
 from addnorm.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from addnorm.data.ngram import KneserNey
+from addnorm.data.tokens.ngram import KneserNey
 
 RANDOM = np.random.default_rng(0)
 TEXT = RANDOM.choice(5, size=400, p=[0.4, 0.3, 0.2, 0.07, 0.03])

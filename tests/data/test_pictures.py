@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from addnorm.data import images
-from addnorm.data.pictures import LeftOutWarning, picture
+from addnorm.data.pictures import images
+from addnorm.data.pictures.picture_file import LeftOutWarning, picture
 from addnorm.errors import UserError
 
 Image = pytest.importorskip("PIL.Image", reason="the extra data is not installed")

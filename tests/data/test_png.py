@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from addnorm.data import png
+from addnorm.data.pictures import png
 
 
 @pytest.mark.parametrize("channels", [1, 3])

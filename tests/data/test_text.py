@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from addnorm.data import sources, text
-from addnorm.data.text import Document, TextSplits, boundary, hold_out, joined, load_file, load_folder
-from addnorm.data.text_file import read_text
+from addnorm.data.sources.text_file import read_text
+from addnorm.data.texts import plain_text, text
+from addnorm.data.texts.text import Document, TextSplits, boundary, hold_out, joined, load_file, load_folder
 from addnorm.errors import UserError
 
 PARAGRAPH = "The quality of mercy is not strained,\nIt droppeth as the gentle rain.\n\n"
@@ -161,21 +161,21 @@ def test_a_folder_where_a_file_is_wanted_is_refused(tmp_path):
 def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="not a regular file"):
-        sources.load(str(tmp_path / "pipe"))
+        plain_text.load(str(tmp_path / "pipe"))
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "with\0nul", "no/such/folder"])
 def test_a_name_that_can_be_no_file_is_a_clear_error(name):
     with pytest.raises(UserError, match="use "):
-        sources.load(name)
+        plain_text.load(name)
 
 
 def test_sources_are_told_apart(tmp_path):
-    assert sources.load("shakespeare").origin == "shakespeare"
-    assert len(sources.load(str(folder_of(tmp_path, [10] * 5))).train) == 3
-    assert sources.load(str(write(tmp_path, "one.txt", PARAGRAPH * 9))).train[0].name == "one.txt"
+    assert plain_text.load("shakespeare").origin == "shakespeare"
+    assert len(plain_text.load(str(folder_of(tmp_path, [10] * 5))).train) == 3
+    assert plain_text.load(str(write(tmp_path, "one.txt", PARAGRAPH * 9))).train[0].name == "one.txt"
     with pytest.raises(UserError, match="data is empty; use shakespeare"):
-        sources.load("")
+        plain_text.load("")
 
 
 def test_the_fingerprint_tells_texts_names_and_splits_apart():

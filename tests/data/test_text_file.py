@@ -7,12 +7,13 @@ import lzma
 
 import pytest
 
-from addnorm.data import documents, labelled_text, parallel_text, questions, sentence_pairs, sources, tables, text_file
-from addnorm.data.faults import Faults
-from addnorm.data.pieces import Place
-from addnorm.data.token_store import TokenStore
-from addnorm.data.token_store_build import build
-from addnorm.data.tokenizing import TokenizeConfig
+from addnorm.data.sources import documents, tables, text_file
+from addnorm.data.sources.bad_records import BadRecords
+from addnorm.data.sources.pieces import Place
+from addnorm.data.texts import labelled_text, parallel_text, plain_text, questions, sentence_pairs
+from addnorm.data.tokens.token_store import TokenStore
+from addnorm.data.tokens.token_store_build import build
+from addnorm.data.tokens.tokenizing import TokenizeConfig
 from addnorm.errors import UserError
 from addnorm.tasks.pairs.translator import _lines
 
@@ -32,7 +33,7 @@ def write(path, text, encoding):
 @pytest.mark.parametrize("encoding, lines", ENCODED)
 def test_a_text_is_read_in_the_encoding_named_behind_it(tmp_path, encoding, lines):
     path = write(tmp_path / "a.txt", "\n".join(lines), encoding)
-    found = sources.load(f"{path};encoding={encoding}")
+    found = plain_text.load(f"{path};encoding={encoding}")
     assert "".join(split[0].text for split in (found.train, found.validation, found.test)) == "\n".join(lines)
 
 
@@ -40,7 +41,7 @@ def test_a_text_is_read_in_the_encoding_named_behind_it(tmp_path, encoding, line
 def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding):
     path = write(tmp_path / "a.txt", "\n".join(CHINESE), encoding)
     for said in ("", ";encoding=latin-1"):  # the mark counts more: no text begins with one by chance
-        found = sources.load(f"{path}{said}")
+        found = plain_text.load(f"{path}{said}")
         assert "".join(split[0].text for split in (found.train, found.validation, found.test)) == "\n".join(CHINESE)
 
 
@@ -53,10 +54,10 @@ def test_each_file_of_a_list_has_its_own_encoding_and_a_folder_one_for_all(tmp_p
     source = (
         f"train={tmp_path}/more;encoding=latin-1,validation={tmp_path}/b.txt,test={tmp_path}/c.txt;encoding=gb18030"
     )
-    found = sources.load(source)
+    found = plain_text.load(source)
     assert [one.text for one in found.train] == ["0 naïve", "1 naïve", "2 naïve"]
     assert (found.validation[0].text, found.test[0].text) == ("déjà", "你好")
-    whole = sources.load(f"{tmp_path}/more;encoding=latin-1")
+    whole = plain_text.load(f"{tmp_path}/more;encoding=latin-1")
     assert {one.text for split in (whole.train, whole.validation, whole.test) for one in split} == {
         "0 naïve",
         "1 naïve",
@@ -124,7 +125,7 @@ def test_tokenize_reads_the_same_from_any_encoding_as_from_utf8(tmp_path, name, 
 def test_reading_another_encoding_goes_on_where_it_stood(tmp_path):
     path = write(tmp_path / "a.jsonl", "\n".join(f'{{"text": "{line}"}}' for line in CHINESE), "gb18030")
     source = f"{path};encoding=gb18030"
-    parts, faults = documents.parts(source), Faults(skip=False)
+    parts, faults = documents.parts(source), BadRecords(skip=False)
     pieces = list(documents.read(source, parts, "text", faults, Place()))
     assert [piece.text for piece in pieces] == CHINESE
     behind = documents.read(source, parts, "text", faults, pieces[29].after)
@@ -138,17 +139,17 @@ def test_bytes_that_the_named_encoding_does_not_have_are_told_with_their_line(tm
     source = f"{path};encoding=cp1252"
     what = r", line 2.* 0x81, which is not cp1252 t?here; name its encoding, as in '.*;encoding="
     with pytest.raises(UserError, match=what):
-        list(documents.read(source, documents.parts(source), "text", Faults(skip=False), Place()))
+        list(documents.read(source, documents.parts(source), "text", BadRecords(skip=False), Place()))
     with pytest.raises(UserError, match=what):
         text_file.read_text(path, "cp1252")
-    skipping = Faults(skip=True)
+    skipping = BadRecords(skip=True)
     left = "".join(piece.text for piece in documents.read(source, documents.parts(source), "text", skipping, Place()))
     assert "one" in left and "three" in left and "tw" not in left and skipping.count == 1
 
 
 @pytest.mark.parametrize("encoding", ["klingon", "", "hex", "idna", "undefined", "a\0b"])
 @pytest.mark.parametrize(
-    "load", [sources.load, labelled_text.load, questions.load, parallel_text.load, documents.parts]
+    "load", [plain_text.load, labelled_text.load, questions.load, parallel_text.load, documents.parts]
 )
 def test_an_encoding_that_is_none_is_refused(tmp_path, encoding, load):
     path = write(tmp_path / "a.txt", "words\n", "utf-8")
@@ -156,7 +157,7 @@ def test_an_encoding_that_is_none_is_refused(tmp_path, encoding, load):
         load(f"{path};encoding={encoding}")
 
 
-@pytest.mark.parametrize("load", [sources.load, labelled_text.load, documents.parts])
+@pytest.mark.parametrize("load", [plain_text.load, labelled_text.load, documents.parts])
 def test_a_data_set_takes_no_encoding(load):
     with pytest.raises(UserError, match="names an encoding, which `datasets` does not take"):
         load("hf:someone/texts;encoding=latin-1")
@@ -172,7 +173,7 @@ def test_a_data_set_takes_no_encoding(load):
         (lambda content: b"%PDF-1.7\n" + content, "is a PDF document"),
     ],
 )
-@pytest.mark.parametrize("load", [sources.load, labelled_text.load, questions.load, parallel_text.load])
+@pytest.mark.parametrize("load", [plain_text.load, labelled_text.load, questions.load, parallel_text.load])
 def test_what_is_packed_is_not_taken_for_another_encoding(tmp_path, pack, said, load):
     (tmp_path / "a.tsv").write_bytes(pack(b"text\tlabel\nwords\tx\n"))
     for source in (f"{tmp_path}/a.tsv", f"{tmp_path}/a.tsv;encoding=latin-1"):

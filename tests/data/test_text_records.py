@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from addnorm.data import labelled_text, parallel_text, sentence_pairs, tables
-from addnorm.data.faults import RecordWarning
-from addnorm.data.records import LabelledText, ScoredPair, SentencePair, Translation
+from addnorm.data.sources import tables
+from addnorm.data.sources.bad_records import RecordWarning
+from addnorm.data.texts import labelled_text, parallel_text, sentence_pairs
+from addnorm.data.texts.records import LabelledText, ScoredPair, SentencePair, Translation
 from addnorm.errors import UserError
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addnorm.data.token_pairs import BucketedBatches, TokenPairs, lengths
+from addnorm.data.tokens.token_pairs import BucketedBatches, TokenPairs, lengths
 
 PAD = 255
 

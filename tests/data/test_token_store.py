@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from addnorm.config import RunConfig
-from addnorm.data import token_store_build, tokenizer
-from addnorm.data.epochs import WindowStream
-from addnorm.data.repeats import RepeatWarning
-from addnorm.data.token_store import TokenStore, is_store
-from addnorm.data.token_store_build import build
-from addnorm.data.tokenizer import ByteTokenizer
-from addnorm.data.tokenizing import TokenizeConfig
+from addnorm.data.texts.repeats import RepeatWarning
+from addnorm.data.tokens import token_store_build, tokenizer
+from addnorm.data.tokens.epochs import WindowStream
+from addnorm.data.tokens.token_store import TokenStore, is_store
+from addnorm.data.tokens.token_store_build import build
+from addnorm.data.tokens.tokenizer import ByteTokenizer
+from addnorm.data.tokens.tokenizing import TokenizeConfig
 from addnorm.errors import UserError
 from addnorm.tasks.language_modeling import LanguageModeling
 
@@ -112,7 +112,7 @@ def test_windows_cross_the_ends_of_shards(source, tmp_path):
 @pytest.mark.parametrize("kind", ["jsonl", "txt"])
 def test_a_build_that_is_broken_off_goes_on_to_the_same_bytes(name, kind, tmp_path, monkeypatch):
     monkeypatch.setattr(token_store_build, "SAVED_CHARACTERS", 2000)
-    monkeypatch.setattr("addnorm.data.file_lines.BLOCK_CHARACTERS", 300)
+    monkeypatch.setattr("addnorm.data.sources.file_lines.BLOCK_CHARACTERS", 300)
     if kind == "jsonl":
         write_records(tmp_path / "a.jsonl", 400)
         with (tmp_path / "a.jsonl").open("a") as file:
@@ -155,7 +155,8 @@ def test_a_build_broken_off_at_once_leaves_nothing(source, tmp_path):
 
 def test_a_killed_build_leaves_no_store_and_goes_on(source, tmp_path):
     program = (
-        "import os, sys; from addnorm.data import token_store_build as b; from addnorm.data.tokenizing import *\n"
+        "import os, sys; from addnorm.data.tokens import token_store_build as b\n"
+        "from addnorm.data.tokens.tokenizing import *\n"
         "b.SAVED_CHARACTERS = 1000; seen = []\n"
         "def kill(now):\n    seen.append(now); len(seen) > 150 and os.kill(os.getpid(), 9)\n"
         "from pathlib import Path\n"
@@ -251,7 +252,7 @@ def test_damage_is_found(source, tmp_path):
 
 def test_an_id_beyond_the_vocabulary_is_found_where_sums_are_not_checked(source, tmp_path, monkeypatch):
     build(config(source, tokenizer="bpe:300"), tmp_path / "store")
-    monkeypatch.setattr("addnorm.data.token_store.CHECKED_BYTES", 0)
+    monkeypatch.setattr("addnorm.data.tokens.token_store.CHECKED_BYTES", 0)
     shard = tmp_path / "store" / "train-00000.bin"
     shard.write_bytes(b"\xff" * shard.stat().st_size)
     store = TokenStore(tmp_path / "store")
@@ -325,7 +326,7 @@ def test_a_bad_row_is_told_with_its_number(hub, tmp_path):
 
 PEAK = """
 import resource, sys; from pathlib import Path
-from addnorm.data.token_store_build import build; from addnorm.data.tokenizing import TokenizeConfig
+from addnorm.data.tokens.token_store_build import build; from addnorm.data.tokens.tokenizing import TokenizeConfig
 build(TokenizeConfig(source=sys.argv[1]), Path(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """

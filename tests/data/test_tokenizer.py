@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addnorm.data import shakespeare, tokenizer
-from addnorm.data.text import joined
-from addnorm.data.tokenizer import BPETokenizer, ByteTokenizer, bits_per_byte, build, bytes_per_token, load
+from addnorm.data.sets import shakespeare
+from addnorm.data.texts.text import joined
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.tokenizer import BPETokenizer, ByteTokenizer, bits_per_byte, build, bytes_per_token, load
 from addnorm.errors import UserError
 
 TRAIN = "The quality of mercy is not strained,\nIt droppeth as the gentle rain from heaven\n\n" * 30
@@ -75,7 +76,8 @@ def test_a_text_too_short_for_the_vocabulary_gives_a_smaller_one():
 
 def test_bpe_training_gives_the_same_file_in_every_process(bpe):
     script = (
-        f"from addnorm.data.tokenizer import BPETokenizer\nprint(BPETokenizer.train([{TRAIN!r}], 300).fingerprint())"
+        "from addnorm.data.tokens.tokenizer import BPETokenizer\n"
+        f"print(BPETokenizer.train([{TRAIN!r}], 300).fingerprint())"
     )
     for _ in range(2):
         run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from addnorm.data import text_file, user_files
+from addnorm.data.sources import text_file, user_files
 from addnorm.errors import UserError
 
 

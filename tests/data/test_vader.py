@@ -6,8 +6,8 @@ from pathlib import Path
 
 from scripts import build_vader
 
-from addnorm.data import vader
-from addnorm.data.records import labels
+from addnorm.data.sets import vader
+from addnorm.data.texts.records import labels
 
 ROOT = Path(__file__).parents[2]
 

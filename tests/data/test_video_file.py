@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from addnorm.data import videos
-from addnorm.data.video_file import even_pace, upright
+from addnorm.data.pictures import videos
+from addnorm.data.pictures.video_file import even_pace, upright
 from addnorm.errors import UserError
 
 av = pytest.importorskip("av", reason="the extra data is not installed")

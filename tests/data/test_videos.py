@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from addnorm.data import videos
-from addnorm.data.moving_digits import MovingDigits, _shapes, bounce
+from addnorm.data.pictures import videos
+from addnorm.data.sets.moving_digits import MovingDigits, _shapes, bounce
 from addnorm.errors import UserError
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from addnorm import UserError
 from addnorm.interop import hugging_face
-from addnorm.interop.sources import shape_of
+from addnorm.interop.init_sources import shape_of
 from interop import theirs
 
 TABLES = {"GPT-2": "transformer.wte.weight", "Llama, tied, with another rotary base": "model.embed_tokens.weight"}

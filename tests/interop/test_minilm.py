@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import BertModel, BertTokenizerFast
 
 from addnorm import Encoder
-from addnorm.data.pretrained import PretrainedTokenizer, checkpoint_folder
+from addnorm.data.tokens.pretrained_tokenizer import PretrainedTokenizer, checkpoint_folder
 from addnorm.files import sha256
 from addnorm.interop import hugging_face
 

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from addnorm import Encoder, Transformer, UserError, schemes
-from addnorm.data.pretrained import PretrainedTokenizer
-from addnorm.data.tokenizer import BPETokenizer, ByteTokenizer, build
+from addnorm.data.tokens.pretrained_tokenizer import PretrainedTokenizer
+from addnorm.data.tokens.tokenizer import BPETokenizer, ByteTokenizer, build
 from addnorm.interop import hugging_face
 
 TRAINING = ["Hello World hello world 12 don't Þýska ÿ <s> [PAD] \n\n  x"] * 20

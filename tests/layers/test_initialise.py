@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from addnorm import UserError
+from addnorm import Transformer, UserError, schemes
 from addnorm.layers.initialise import generator_for, initialise_
 
 
@@ -84,16 +84,41 @@ class Gate(nn.Module):
         super().__init__()
         self.gate, self.norm = nn.Parameter(torch.empty(3)), nn.LayerNorm(3)
 
-    def init_(self, generator: torch.Generator) -> None:
-        self.gate.uniform_(generator=generator)
+    def reset_parameters(self) -> None:
+        nn.init.uniform_(self.gate)
         nn.init.constant_(self.norm.weight, 0.5)
 
 
-def test_a_module_with_init_fills_itself_after_its_children():
+def test_a_module_fills_itself_after_its_children():
     gates = [drawn(0, "xavier", Gate())["0"] for _ in range(2)]
     assert torch.equal(gates[0].gate, gates[1].gate)
     assert (gates[0].norm.weight == 0.5).all()
     assert (gates[0].norm.bias == 0).all()
+
+
+class ZeroLinear(nn.Linear):
+    """A linear that has its own word on its weights."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+
+
+def test_a_linear_with_its_own_reset_is_not_drawn_by_the_rule():
+    layer = ZeroLinear(3, 4, bias=False)
+    nn.init.ones_(layer.weight)
+    assert (drawn(0, "xavier", layer)["0"].weight == 0).all()
+
+
+def test_no_module_of_ours_knows_another_name_for_drawing_its_weights():
+    for scheme in map(schemes.parse, schemes.names()):
+        calibrated = "later" if scheme.needs_calibration else None
+        stack = Transformer(
+            scheme, vocab_size=8, d_model=16, num_heads=2, num_layers=2, attention="plain", calibration=calibrated
+        )
+        for module in stack.modules():
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            assert not own or callable(module.reset_parameters), type(module)
+            assert not hasattr(module, "init_"), type(module)
 
 
 class Unfillable(nn.Module):
@@ -105,7 +130,7 @@ class Unfillable(nn.Module):
 
 
 def test_a_module_that_cannot_be_filled_is_named():
-    with pytest.raises(UserError, match=r"^0 \(Unfillable\) has parameters; give it a method init_\(generator\)\.$"):
+    with pytest.raises(UserError, match=r"^0 \(Unfillable\) has parameters; give it a method reset_parameters\(\)\.$"):
         drawn(0, "xavier", Unfillable())
 
 

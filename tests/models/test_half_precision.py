@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from addnorm import Encoder, schemes
 from addnorm.kernels import choice
 from addnorm.layers.embedding import Embedding
+from addnorm.layers.lookup_table import LookupTable
 from addnorm.layers.norm import LayerNorm
-from addnorm.layers.table import Table
 from small_models import moved, noise_like, tokens
 
 MANY = 32768
@@ -98,7 +98,7 @@ def test_a_layer_norm_adds_the_gradients_of_gain_and_shift_in_float32(count: int
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.usefixtures("machine")
 def test_a_table_adds_the_gradients_of_its_rows_in_float32(compiled: bool, dtype: torch.dtype):
-    narrow, exact = Table(5, 16).to(dtype), Table(5, 16).double()
+    narrow, exact = LookupTable(5, 16).to(dtype), LookupTable(5, 16).double()
     ids, grad = frequent(256, 128) % 5, (noise_like(torch.empty(256, 128, 16)) + 0.5).to(dtype)
     (torch.compile(narrow) if compiled else narrow)(ids).backward(grad)
     exact(ids).backward(grad.double())

@@ -123,7 +123,7 @@ def test_the_check_of_the_states_draws_no_random_number():
 
 
 def test_what_is_no_scheme_or_no_share_is_refused():
-    with pytest.raises(UserError, match="first=pre is not a scheme"):
+    with pytest.raises(UserError, match="first=pre: scheme 'pre' is unknown; did you mean 'pre-norm'"):
         schemes.parse("by-layer(first=pre)")
     for scheme in (ByLayer, MixNorm):
         with pytest.raises(UserError, match="share=1.5"):

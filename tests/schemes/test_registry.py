@@ -82,7 +82,7 @@ def test_a_none_comes_back_from_the_text():
         ("prenorm", "scheme 'prenorm' is unknown; did you mean 'pre-norm'"),
         ("deepnorm", "did you mean 'deep-norm'"),
         ("", "scheme '' is unknown"),
-        ("zzzz", "scheme 'zzzz' is unknown. Allowed: "),
+        ("zzzz", "scheme 'zzzz' is unknown. Nearest of 61: "),
         ("../residual", "is unknown"),
         ("_describe", "scheme '_describe' is unknown"),
         ("keel(alpah=2)", "field of keel 'alpah' is unknown; did you mean 'alpha'"),

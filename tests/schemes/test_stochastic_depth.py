@@ -107,5 +107,5 @@ def test_norm_and_drawing_follow_the_inner_scheme():
 def test_impossible_fields_are_refused():
     with pytest.raises(UserError, match="p_max=1.0 is not allowed"):
         StochasticDepth(p_max=1.0)
-    with pytest.raises(UserError, match="inner=pre-nrm is not a scheme"):
+    with pytest.raises(UserError, match="inner=pre-nrm: scheme 'pre-nrm' is unknown; did you mean 'pre-norm'"):
         schemes.parse("stochastic-depth(inner=pre-nrm)")

@@ -8,19 +8,13 @@ from typing import Any
 
 import pytest
 
-from addnorm import schemes
 from addnorm.errors import UserError
 from addnorm.studies.spec import CompareConfig, arms, compare_config, runs
-from addnorm.studies.spec_checks import scheme_names
 
 
 def test_the_specification_needs_no_torch() -> None:
     code = "import addnorm.studies.spec, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_its_names_are_those_of_the_catalogue() -> None:
-    assert tuple(scheme_names()) == schemes.names()
 
 
 @pytest.mark.parametrize(

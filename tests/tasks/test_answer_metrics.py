@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addnorm.data.records import Answer, Question
+from addnorm.data.texts.records import Answer, Question
 from addnorm.tasks.questions.answer_baselines import by_word_overlap, most_frequent_name
 from addnorm.tasks.questions.answer_metrics import CHINESE, SQUAD, measure_for, squad_normalised
 from addnorm.tasks.questions.answer_scores import beside_trivial, best_threshold, figures

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addnorm.config import RunConfig
-from addnorm.data import tokenizer
-from addnorm.data.pretrained import PretrainedTokenizer
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.pretrained_tokenizer import PretrainedTokenizer
 from addnorm.tasks.classification import Classification
 from addnorm.tasks.text.encoder_reader import EncoderReader, encoded
 from addnorm.tasks.text.encoder_texts import JITTER, LengthBatches, TextFrame, TokenRows, real

@@ -10,8 +10,8 @@ import pytest
 
 from addnorm import tasks
 from addnorm.config import RunConfig
-from addnorm.data import tokenizer
-from addnorm.data.records import ScoredPair, SentencePair
+from addnorm.data.texts.records import ScoredPair, SentencePair
+from addnorm.data.tokens import tokenizer
 from addnorm.errors import UserError
 from addnorm.interop.start import configured, start_from
 from addnorm.tasks.entailment import Entailment

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from addnorm.data import images
+from addnorm.data.pictures import images
 from addnorm.tasks.pictures.frechet import frechet, judge_of
 
 

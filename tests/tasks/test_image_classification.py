@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from addnorm import tasks
-from addnorm.data import images, png
+from addnorm.data.pictures import images, png
 from addnorm.errors import UserError
 from addnorm.layers.initialise import generator_for
 from addnorm.tasks.pictures import image_batches

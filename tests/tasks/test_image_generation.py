@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from addnorm import tasks
-from addnorm.data.image_splits import Images
+from addnorm.data.pictures.image_splits import Images
 from addnorm.errors import UserError
 from addnorm.models.noise import Noise
 from addnorm.tasks.pictures.marginals import independent_nats, independent_samples, pixels_of_levels, quantised

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from addnorm import tasks
-from addnorm.data.records import Question
-from addnorm.data.tokenizer import ByteTokenizer
+from addnorm.data.texts.records import Question
+from addnorm.data.tokens.tokenizer import ByteTokenizer
 from addnorm.errors import UserError
 from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.tasks.question_answering import span_loss

@@ -11,8 +11,8 @@ import torch
 
 from addnorm import tasks
 from addnorm.config import RunConfig
-from addnorm.data.token_store_build import build
-from addnorm.data.tokenizing import TokenizeConfig
+from addnorm.data.tokens.token_store_build import build
+from addnorm.data.tokens.tokenizing import TokenizeConfig
 from addnorm.errors import UserError
 from addnorm.tasks import language_modeling
 from addnorm.training.evaluation import evaluate_run
@@ -112,7 +112,7 @@ def test_what_must_be_streamed_is_sent_to_tokenize(folder, tmp_path, monkeypatch
     (tmp_path / "b.jsonl").touch()
     with pytest.raises(UserError, match="has JSON lines or gzipped files; make a token store"):
         tasks.prepare(config(folder, data=str(tmp_path)))
-    monkeypatch.setattr("addnorm.data.sources.LARGEST", 100)
+    monkeypatch.setattr("addnorm.data.texts.plain_text.LARGEST", 100)
     (tmp_path / "a.txt").write_text("to be " * 30)
     for data in (tmp_path / "a.txt", tmp_path):
         with pytest.raises(UserError, match="has 180 bytes, more than the 100 that are held in memory; make a token"):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm import tasks
-from addnorm.data.records import Translation as Pair
+from addnorm.data.texts.records import Translation as Pair
 from addnorm.errors import UserError
 from addnorm.interop.start import configured
 from addnorm.layers.cross_entropy import IGNORED

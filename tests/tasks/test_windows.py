@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addnorm.data.pretrained import PretrainedTokenizer
-from addnorm.data.records import Answer, Question
-from addnorm.data.tokenizer import ByteTokenizer, build
+from addnorm.data.texts.records import Answer, Question
+from addnorm.data.tokens.pretrained_tokenizer import PretrainedTokenizer
+from addnorm.data.tokens.tokenizer import ByteTokenizer, build
 from addnorm.errors import UserError
 from addnorm.tasks.questions.context_windows import Framing, answerable, windows
 from addnorm.tasks.text.encoder_texts import TextFrame

@@ -16,7 +16,7 @@ import torch
 from addnorm.cli import main
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
-from addnorm.interop.sources import shape_of
+from addnorm.interop.init_sources import shape_of
 from addnorm.training.checkpoint import CheckpointWarning
 from addnorm.training.metrics import FILE as METRICS
 from addnorm.training.metrics import Metrics

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from addnorm.data.repeats import RepeatWarning
+from addnorm.data.texts.repeats import RepeatWarning
 from addnorm.errors import UserError
 from addnorm.files import sha256
 from addnorm.training.checkpoint import WEIGHTS, CheckpointWarning

@@ -5,46 +5,18 @@
 
 from __future__ import annotations
 
-import importlib
-from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from addnorm.bench.row import Row
-from addnorm.errors import unknown
+from addnorm.registry import Registry
 
+if TYPE_CHECKING:
+    from addnorm.bench.row import Row
 
-@cache
-def names() -> tuple[str, ...]:
-    """The names of all rows, in alphabetical order; imports none of them."""
-    files = (Path(__file__).parent / "rows").glob("[!_]*.py")
-    return tuple(sorted(file.stem.replace("_", "-") for file in files))
-
-
-@cache
-def get(name: str) -> type[Row]:
-    """The dataclass of a row; its defaults are the size at which it is judged.
-
-    Raises:
-        UserError: no row has that name.
-    """
-    if name not in names():
-        raise unknown("row", name, names())
-    module = importlib.import_module(f"{__name__}.rows.{name.replace('-', '_')}")
-    own = [
-        item
-        for item in vars(module).values()
-        if isinstance(item, type) and issubclass(item, Row) and item.__module__ == module.__name__
-    ]
-    assert len(own) == 1, f"{module.__name__} must define exactly one row, it defines {own}"
-    return own[0]
-
-
-def name_of(row: Row | type[Row]) -> str:
-    """The name of a row: that of its file."""
-    kind = row if isinstance(row, type) else type(row)
-    return kind.__module__.rpartition(".")[2].replace("_", "-")
-
-
-def in_order() -> list[str]:
-    """The names of all rows in the order of the table."""
-    return sorted(names(), key=lambda name: get(name).number)
+REGISTRY: Registry[Row] = Registry(
+    "row",
+    package="addnorm.bench.rows",
+    base="addnorm.bench.row:Row",
+    catalogue="addnorm bench --list",
+    group="addnorm.rows",
+)
+names, get, name_of, parse = REGISTRY.names, REGISTRY.get, REGISTRY.name_of, REGISTRY.parse

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from addnorm import __version__
-from addnorm.bench import get, in_order, name_of
+from addnorm.bench import name_of, names, parse
 from addnorm.bench.peers import PEERS
 from addnorm.bench.row import Figure, OnProgress, Row
 from addnorm.errors import UserError
@@ -43,17 +43,15 @@ def chosen(wanted: Sequence[str], *, quick: bool = False, rounds: int | None = N
     """The rows of these names in the order of the table; all without a name.
 
     Args:
-        wanted: names.
+        wanted: names, with fields if need be.
         quick: at a size that takes seconds.
         rounds: instead of each row's own number.
 
     Raises:
         UserError: no row has one of the names, or the rounds are no number from 1.
     """
-    for name in wanted:
-        get(name)
-    kinds = [get(name) for name in in_order() if name in wanted or not wanted]
-    rows = [kind.quick() if quick else kind() for kind in kinds]
+    rows = sorted((parse(text) for text in dict.fromkeys(wanted or names())), key=lambda row: row.number)
+    rows = [type(row).quick() if quick else row for row in rows]
     return rows if rounds is None else [replace(row, rounds=rounds) for row in rows]
 
 

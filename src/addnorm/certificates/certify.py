@@ -12,8 +12,8 @@ from addnorm.certificates.faults import NAMES, faults
 from addnorm.certificates.learning import parameters_learn
 from addnorm.certificates.locality import batch_independent, cached, causal
 from addnorm.certificates.sides import compare
-from addnorm.certificates.streams import composite_gain, sinkhorn_error, stream_similarity
-from addnorm.certificates.subject import Subject, catalogue_scheme_of, in_catalogue, subject_of
+from addnorm.certificates.stream_mixing import composite_gain, sinkhorn_error, stream_similarity
+from addnorm.certificates.subject import Subject, catalogue_scheme_of, subject_of
 from addnorm.errors import UserError
 from addnorm.residual import Connection, Scheme
 
@@ -69,7 +69,9 @@ def certify(
         wanted = catalogue_scheme_of(target if isinstance(target, Connection) else subject.scheme)
     found = [look(subject) for look in LOOKED_AT]
     found += [*costs(subject), *_against(subject, wanted)]
-    return Certificate(subject=subject.text, against=None if wanted is None else _text(wanted), findings=tuple(found))
+    return Certificate(
+        subject=subject.text, against=None if wanted is None else schemes.format(wanted), findings=tuple(found)
+    )
 
 
 def _against(subject: Subject, wanted: Scheme | None) -> list[Finding]:
@@ -78,9 +80,5 @@ def _against(subject: Subject, wanted: Scheme | None) -> list[Finding]:
     if wanted is None:
         why = "it is the catalogue's own" if subject.in_catalogue else "the catalogue has no scheme of its name"
         return [not_applicable(name, f"{why}; give `against` to compare it with a scheme.") for name in NAMES]
-    reference = Subject(text=_text(wanted), scheme=wanted, d_model=subject.d_model)
+    reference = Subject(text=schemes.format(wanted), scheme=wanted, d_model=subject.d_model)
     return faults(compare(subject, reference), subject, reference)
-
-
-def _text(scheme: Scheme) -> str:
-    return schemes.format(scheme) if in_catalogue(scheme) else type(scheme).__name__

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.certificates.certificate import Finding, judged
-from addnorm.certificates.numbers import noise, projected
+from addnorm.certificates.drawn_numbers import noise, projected
 from addnorm.certificates.subject import Body, Subject
 from addnorm.probes.flops import flops
 from addnorm.probes.memory import activation_bytes

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from addnorm import schemes
 from addnorm.certificates.certificate import Finding, judged, not_applicable
-from addnorm.certificates.numbers import noise, projected, relative
+from addnorm.certificates.drawn_numbers import noise, projected, relative
 from addnorm.certificates.subject import BATCH, TOKENS, Body, Subject
 from addnorm.layers.initialise import InitRule
 from addnorm.residual import Scheme
@@ -51,7 +51,7 @@ def starts_as(subject: Subject) -> Finding:
 
 def single_stream() -> dict[str, Scheme]:
     """The catalogue's schemes whose state is one vector a token, with their defaults."""
-    return {name: schemes.get(name)() for name in schemes.names() if _carries_one(name)}
+    return {name: schemes.get(name)() for name in schemes.REGISTRY.own if _carries_one(name)}
 
 
 @cache

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from addnorm import schemes
 from addnorm.certificates.certificate import Finding, judged, not_applicable
+from addnorm.certificates.drawn_numbers import copy_numbers_, relative
 from addnorm.certificates.equivalence import single_stream
-from addnorm.certificates.numbers import copy_numbers_, relative
 from addnorm.certificates.recovery import norms_of
 from addnorm.certificates.sides import SAME, Comparison, Pair, cumulated, difference, is_history, side_of
 from addnorm.certificates.subject import Subject

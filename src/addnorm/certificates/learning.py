@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from addnorm.certificates.certificate import Finding, judged
-from addnorm.certificates.numbers import each, move_, noise, projected, shaken
+from addnorm.certificates.drawn_numbers import each, move_, noise, projected, shaken
 from addnorm.certificates.subject import BATCH, TOKENS, Body, Subject, surroundings
 from addnorm.config import RunConfig
 from addnorm.layers.context import Context

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from addnorm.certificates.certificate import Finding, judged, not_applicable
-from addnorm.certificates.numbers import move_, noise, projected, relative
+from addnorm.certificates.drawn_numbers import move_, noise, projected, relative
 from addnorm.certificates.subject import BATCH, TOKENS, Body, Subject
 from addnorm.layers.cache import KVCache
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from addnorm.certificates.numbers import leaves, noise, shaken
+from addnorm.certificates.drawn_numbers import leaves, noise, shaken
 from addnorm.layers.views import views_of
 from addnorm.residual import Connection, State
 from addnorm.stack import Block, Stack

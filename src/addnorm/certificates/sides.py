@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from addnorm.certificates.numbers import draw_alike_, inputs_of, leaves, relative
+from addnorm.certificates.drawn_numbers import draw_alike_, inputs_of, leaves, relative
 from addnorm.certificates.recovery import Recovered, form, random_states, recover
 from addnorm.certificates.subject import Subject
 from addnorm.errors import UserError

@@ -117,8 +117,7 @@ def subject_of(
     if isinstance(target, str):
         target = schemes.parse(target)
     if isinstance(target, Scheme):
-        text = schemes.format(target) if in_catalogue(target) else type(target).__name__
-        return Subject(text=text, scheme=target, d_model=d_model)
+        return Subject(text=schemes.format(target), scheme=target, d_model=d_model)
     if isinstance(target, Connection):
         ends = against or catalogue_scheme_of(target) or PreNorm()
         width = d_model or _width(target, _trial_of_connection(target, ends), "against=SCHEME, the scheme it is of")
@@ -139,7 +138,7 @@ def subject_of(
 
 def in_catalogue(scheme: Scheme) -> bool:
     """Whether a scheme's class is one of the catalogue's."""
-    return schemes.name_of(scheme) in schemes.names() and type(scheme) is schemes.get(schemes.name_of(scheme))
+    return schemes.name_of(scheme) in schemes.REGISTRY.own
 
 
 def catalogue_scheme_of(target: Any) -> Scheme | None:
@@ -151,7 +150,9 @@ def catalogue_scheme_of(target: Any) -> Scheme | None:
         return catalogue_scheme_of(target.scheme)
     homes = [base.__module__.rpartition("addnorm.schemes.")[2].replace("_", "-") for base in type(target).__mro__]
     named = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(target).__name__).lower()
-    name = next((name for name in (*homes, named, named.removesuffix("-connection")) if name in schemes.names()), None)
+    name = next(
+        (name for name in (*homes, named, named.removesuffix("-connection")) if name in schemes.REGISTRY.own), None
+    )
     if name is None:
         return None
     scheme = schemes.get(name)

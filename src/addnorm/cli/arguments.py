@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Optional, TypedDict, get_args, get_o
 
 from addnorm.cli.flags import Flag
 from addnorm.errors import UserError, unknown
+from addnorm.specification import split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +93,7 @@ def split_list(text: str) -> list[str]:
     >>> split_list("pre-norm,layer-scale(init=0.1, norm=rms)")
     ['pre-norm', 'layer-scale(init=0.1, norm=rms)']
     """
-    parts, level = [""], 0
-    for letter in text:
-        level += (letter == "(") - (letter == ")")
-        if letter == "," and level <= 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
+    return split(text)[0]
 
 
 def entry_of(flag: Flag, source: str, words: Sequence[str]) -> Entry:

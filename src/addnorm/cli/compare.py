@@ -79,7 +79,7 @@ def _run(spec: CompareConfig, out: Path, options: CompareOptions) -> tuple[dict[
 
 def _dry_run(spec: CompareConfig, options: CompareOptions) -> int:
     from addnorm.cli import console
-    from addnorm.cli.dry_run import legend, table
+    from addnorm.cli.cost_table import legend, table
     from addnorm.cli.progress import Live
 
     with Live(quiet=options.json) as live:

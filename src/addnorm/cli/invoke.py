@@ -53,8 +53,9 @@ def invoke(
         from addnorm.cli.config_file import read_config
 
         stored_entries = read_config(file, flags_of(parts[0]))
-        if "task" in stored_entries and "task" not in entries:
-            refuse_code(" ".join(stored_entries["task"].words), file)
+        for field in stored_entries.keys() & {"task", "scheme", "schemes", "baseline"} - entries.keys():
+            for text in stored_entries[field].words:
+                refuse_code(text, file, flags[field].flag)
         entries = stored_entries | entries
     values = convert(name, entries, flags)
     given = [{key: value for key, value in values.items() if flags[key].owner is part} for part in parts]

@@ -60,6 +60,6 @@ def _of_store(values: Mapping[str, Any]) -> dict[str, Any]:
     data = values.get("data")
     if not data or "tokenizer" in values or not os.path.isfile(os.path.join(os.path.expanduser(data), "index.json")):
         return {}
-    from addnorm.data.token_store import is_store, tokenizer_of
+    from addnorm.data.tokens.token_store import is_store, tokenizer_of
 
     return {"tokenizer": tokenizer_of(data)} if is_store(data) else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm.cli.invoke import invoke
-from addnorm.data.tokenizing import TokenizeConfig
+from addnorm.data.tokens.tokenizing import TokenizeConfig
 from addnorm.errors import UserError
 
 
@@ -58,7 +58,7 @@ def _tokenize(config: TokenizeConfig, options: TokenizeOptions) -> int:
 
 def _verify(source: str, options: TokenizeOptions) -> int:
     from addnorm.cli import console
-    from addnorm.data.token_store import TokenStore
+    from addnorm.data.tokens.token_store import TokenStore
 
     store = TokenStore(source)
     count = store.verify()
@@ -71,7 +71,7 @@ def _verify(source: str, options: TokenizeOptions) -> int:
 
 def _run(config: TokenizeConfig, out: Path, options: TokenizeOptions) -> dict[str, Any]:
     from addnorm.cli.progress import Live
-    from addnorm.data.token_store_build import Progress, build
+    from addnorm.data.tokens.token_store_build import Progress, build
     from addnorm.training.interruption import Watch
 
     with Live(quiet=options.json) as live, Watch() as watch:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from addnorm import schemes
 from addnorm.config import ModelConfig
-from addnorm.data.tokenizer import FILE as TOKENIZER_FILE
-from addnorm.data.tokenizer import Tokenizer
+from addnorm.data.tokens.tokenizer import FILE as TOKENIZER_FILE
+from addnorm.data.tokens.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.files import write_atomically, write_json
 from addnorm.interop.configs import BODIES, CONFIG, Found, family_at, family_of, read_config, their_config, token_ids

@@ -13,8 +13,8 @@ from addnorm import schemes
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
 from addnorm.interop.another_scheme import as_trained, eps_of
+from addnorm.interop.init_sources import Source, body_prefix, is_fresh, read, shape_of, tokenizer_of
 from addnorm.interop.norm_places import norms_at
-from addnorm.interop.sources import Source, body_prefix, is_fresh, read, shape_of, tokenizer_of
 from addnorm.residual import Scheme
 from addnorm.stack import Stack
 

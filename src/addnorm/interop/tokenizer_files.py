@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from addnorm.data.pretrained import PretrainedTokenizer
-from addnorm.data.tokenizer import UNUSED_BYTES, BPETokenizer, ByteTokenizer, Tokenizer
+from addnorm.data.tokens.pretrained_tokenizer import PretrainedTokenizer
+from addnorm.data.tokens.tokenizer import UNUSED_BYTES, BPETokenizer, ByteTokenizer, Tokenizer
 from addnorm.errors import UserError
 
 TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -14,8 +14,8 @@ from addnorm.errors import UserError
 from addnorm.kernels.linear import linear
 from addnorm.layers.context import check_keep
 from addnorm.layers.linear import mapped
+from addnorm.layers.lookup_table import LookupTable
 from addnorm.layers.position import LearnedPosition, SinusoidalPosition
-from addnorm.layers.table import Table
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -41,7 +41,7 @@ class Embedding(nn.Module):
         super().__init__()
         if config.segments != segments:
             raise UserError(f"segments={config.segments}: only an encoder tells segments apart; use 0.")
-        self.tokens = Table(config.vocab_size, config.d_model)
+        self.tokens = LookupTable(config.vocab_size, config.d_model)
         self.dropout, self.count_padding = config.dropout, config.count_padding
         self.scale = math.sqrt(config.d_model) if config.position == "sinusoidal" else 1.0
         self.longest = config.max_tokens if config.position == "learned" else None
@@ -50,7 +50,7 @@ class Embedding(nn.Module):
             self.positions = LearnedPosition(config.max_tokens, config.d_model)
         elif config.position == "sinusoidal":
             self.positions = SinusoidalPosition(config.d_model)
-        self.segments = Table(segments, config.d_model) if segments else None
+        self.segments = LookupTable(segments, config.d_model) if segments else None
 
     def forward(
         self,

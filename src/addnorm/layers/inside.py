@@ -46,7 +46,7 @@ class Part(ABC):
 
     The module is called with the tensor at its place and with what is passed between attentions (nothing in a
     feed-forward), `forward(x, passed)`, and returns the tensor that goes on. Learned numbers are drawn or filled as
-    everywhere: by `init_(generator)` or `reset_parameters()`.
+    everywhere: by `reset_parameters()`.
     """
 
     @abstractmethod

@@ -145,7 +145,7 @@ class Motion(FrameHead):
         super().__init__(d_model, patch, channels, sum(self.parts))
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator) -> None:
+    def reset_parameters(self) -> None:
         """At first little is painted: what is black shall stay black."""
         first = self.parts[0]
         self.out.bias[first : first + self.patch**2] = -PAINT

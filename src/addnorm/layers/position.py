@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from addnorm.errors import UserError
 from addnorm.kernels.rotary import turned
-from addnorm.layers.table import Table
+from addnorm.layers.lookup_table import LookupTable
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -42,7 +42,7 @@ class LearnedPosition(nn.Module):
 
     def __init__(self, max_tokens: int, d_model: int) -> None:
         super().__init__()
-        self.table = Table(max_tokens, d_model)
+        self.table = LookupTable(max_tokens, d_model)
 
     def forward(self, positions: Int[Tensor, "*tokens"], dtype: torch.dtype) -> Float[Tensor, "*tokens d_model"]:
         """The position vectors."""

@@ -15,8 +15,8 @@ from addnorm.errors import unknown
 from addnorm.layers.context import Context
 from addnorm.layers.initialise import initialise_
 from addnorm.layers.inside import Inside
+from addnorm.layers.lookup_table import LookupTable
 from addnorm.layers.patches import PatchEmbedding, PatchGrid
-from addnorm.layers.table import Table
 from addnorm.layers.views import Views
 from addnorm.models.grey_levels import LevelHead
 from addnorm.models.noise import Noise
@@ -72,7 +72,7 @@ class Modulated(nn.Module):
         self.steer = nn.Linear(d_model, 3 * d_model)
         self.built_for = getattr(sublayer, "built_for", Inside())
 
-    def init_(self, generator: torch.Generator) -> None:
+    def reset_parameters(self) -> None:
         """Nothing is steered at first."""
         nn.init.zeros_(self.steer.weight)
         nn.init.zeros_(self.steer.bias)
@@ -152,7 +152,7 @@ class DiffusionTransformer(nn.Module):
         self.scheme, self.conditioning, self.noise = scheme, conditioning, noise or Noise()
         self.embedding = PatchEmbedding(grid, self.config)
         self.time = TimeEmbedding(self.config.d_model)
-        self.classes = Table(self.config.vocab_size, self.config.d_model)
+        self.classes = LookupTable(self.config.vocab_size, self.config.d_model)
         self.stack = build_stack(scheme, self.config, "encoder")
         if conditioning == "modulation":
             for block in self.stack.blocks:

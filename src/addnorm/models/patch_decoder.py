@@ -14,8 +14,8 @@ from addnorm.config import ModelConfig, model_config
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
 from addnorm.layers.initialise import initialise_
+from addnorm.layers.lookup_table import LookupTable
 from addnorm.layers.patches import PatchGrid
-from addnorm.layers.table import Table
 from addnorm.models.sampling import Sampling
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
@@ -105,12 +105,12 @@ class PatchDecoder(nn.Module):
         d_model, width = self.config.d_model, within.width
         self.stack = build_stack(scheme, self.config, "decoder")
         self.within = build_stack(scheme, small, "decoder")
-        self.classes = Table(classes, d_model)
-        self.levels = Table(self.config.vocab_size, width)
+        self.classes = LookupTable(classes, d_model)
+        self.levels = LookupTable(self.config.vocab_size, width)
         self.into_patch = nn.Linear(grid.values * width, d_model)
         self.out_of_patch = nn.Linear(d_model, grid.values * width)
-        self.patch_places = Table(grid.tokens, d_model)
-        self.pixel_places = Table(grid.values, width)
+        self.patch_places = LookupTable(grid.tokens, d_model)
+        self.pixel_places = LookupTable(grid.values, width)
         self.head = nn.Linear(width, self.config.vocab_size)
         self.logits = scheme.logits(width, self.config.vocab_size)
         self.initialise_(seed)

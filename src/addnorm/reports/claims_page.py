@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -83,6 +84,7 @@ def _figure(item: dict[str, Any]) -> str:
 
 def _claim(item: dict[str, Any]) -> str:
     name = escape(item["name"], quote=True)
+    again = escape(shlex.quote(item.get("specification", item["name"])))
     facts = [
         ("Paper’s figure", escape(item["number"])),
         ("Experiment", escape(item["experiment"])),
@@ -91,7 +93,7 @@ def _claim(item: dict[str, Any]) -> str:
         ("Measured", f"{escape(item['quantity'])}: {escape(_figure(item))}"),
         ("Schemes", escape(", ".join(item["about"]))),
         ("Reference", links(item["reference"])),
-        ("Again", f"<code>addnorm reproduce {name}</code>, {numbers.seconds(item['wall_s'])} here"),
+        ("Again", f"<code>addnorm reproduce {again}</code>, {numbers.seconds(item['wall_s'])} here"),
     ]
     for text, one in item.get("elsewhere", {}).items():  # older files have none
         facts.append((f"At {escape(text)}", f"{_mark(one['verdict'])}. {escape(one['sentence'])}"))

@@ -11,8 +11,8 @@ from typing import Any
 
 from addnorm.errors import UserError
 from addnorm.reports import charts, diagrams, numbers, page_data, page_table, palette
+from addnorm.reports.arm_scores import metrics_html
 from addnorm.reports.command import reproduce
-from addnorm.reports.metrics import metrics_html
 from addnorm.reports.series import all_series
 from addnorm.reports.table import Row, depths, rows
 from addnorm.reports.wording import headline, markup_in_words_of

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from addnorm.reports import numbers, wording
-from addnorm.reports.metrics import metrics_table
+from addnorm.reports.arm_scores import metrics_table
 from addnorm.reports.table import Cell, Row, depths, learning_rates, rows
 
 Layout = Literal["wide", "narrow"]

@@ -69,16 +69,16 @@ class DeepseekCoefficients(Coefficients):
         n = scheme.streams
         super().__init__(d_model, Form(streams=n, mixing=n * n, home=home, eps=scheme.eps, floor=scheme.hc_eps))
         self.scheme = scheme
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """The static part alone decides, unless `projection_std` is above 0."""
         n = self.form.streams
         self.alpha.fill_(self.scheme.alpha)
         self.phi.zero_()
         if self.scheme.projection_std:
-            self.phi.normal_(0.0, self.scheme.projection_std, generator=generator)
+            self.phi.normal_(0.0, self.scheme.projection_std)
         self.bias.zero_()
         self.bias[:n] = read_logits(n, self.form.home, self.scheme.read_from)
         self.bias[2 * n :] = self.scheme.diagonal * torch.eye(n).flatten()

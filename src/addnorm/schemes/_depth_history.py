@@ -51,7 +51,7 @@ class HistoryConnection(Connection):
         self.eps, self.appends = eps, appends
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """All sources alike."""
         if self.query is not None:
             self.query.zero_()
@@ -96,7 +96,7 @@ class HistoryExit(Exit):
         self.eps = eps
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """All sources alike."""
         self.query.zero_()
 

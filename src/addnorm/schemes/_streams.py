@@ -109,12 +109,12 @@ class HeadExit(Exit):
         self.weight = nn.Parameter(torch.empty(streams, streams * d_model))
         self.scale = nn.Parameter(torch.empty(()))
         self.bias = nn.Parameter(torch.empty(streams))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Nearly the mean."""
-        self.weight.normal_(0.0, GATE_STD, generator=generator)
+        self.weight.normal_(0.0, GATE_STD)
         self.scale.fill_(0.01)
         self.bias.fill_(mean_logit(len(self.bias)))
 

@@ -42,15 +42,15 @@ class AltUpConnection(Connection):
         self.router = nn.Parameter(torch.empty(K, d_model))
         self.prediction = nn.Parameter(torch.empty(K * K, K))
         self.correction = nn.Parameter(torch.empty(K, K))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Nearly no prediction, and the update itself for every stream."""
         self.active.fill_(self.place)
         self.router_gain.fill_(1.0)
         for weight in (self.router, self.prediction, self.correction):
-            weight.normal_(0.0, self.std, generator=generator)
+            weight.normal_(0.0, self.std)
 
     def read(self, state: Float[Tensor, "*tokens K d_model"]) -> tuple[Tensor, Tensor]:
         """The norm of the active stream as predicted; the skip is all predictions."""
@@ -91,12 +91,12 @@ class Projections(nn.Module):
         super().__init__()
         self.std = scheme.std
         self.weight = nn.Parameter(torch.empty(scheme.streams - 1, d_model, d_model))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Random maps; their size has no effect."""
-        self.weight.normal_(0.0, self.std, generator=generator)
+        self.weight.normal_(0.0, self.std)
 
     def forward(self, first: Float[Tensor, "*tokens d_model"], others: list[Tensor]) -> list[Tensor]:
         """The first stream as it is, and `W_i x_i rms(first) / rms(W_i x_i)` for the others."""

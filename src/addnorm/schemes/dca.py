@@ -38,13 +38,13 @@ class GeneralisedResidual(nn.Module):
         self.std, self.eps = std, eps
         self.bias = nn.Parameter(torch.empty(outputs, count, d_model))
         self.query = nn.Parameter(torch.empty(outputs, d_model))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """The plain sum, but for small w: at zero relu has no gradient and they would stay there."""
         self.bias.fill_(1.0)
-        self.query.normal_(0.0, self.std, generator=generator)
+        self.query.normal_(0.0, self.std)
 
     def forward(self, history: tuple[Tensor, ...]) -> list[Float[Tensor, "*tokens d_model"]]:
         """The sums, one an output."""

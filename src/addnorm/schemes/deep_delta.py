@@ -30,13 +30,13 @@ class DeepDeltaConnection(Connection):
         self.beta_bias = nn.Parameter(torch.empty(()))
         self.value = nn.Parameter(torch.empty(d_model))
         self.value_bias = nn.Parameter(torch.empty(()))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Beta near its initial value, v near half its largest."""
         for weight in (self.beta, self.value):
-            weight.normal_(0.0, 0.5 * len(weight) ** -0.5, generator=generator)
+            weight.normal_(0.0, 0.5 * len(weight) ** -0.5)
         half = self.scheme.beta_init / 2
         self.beta_bias.fill_(math.log(half / (1 - half)))
         self.value_bias.zero_()

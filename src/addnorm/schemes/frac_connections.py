@@ -36,10 +36,10 @@ class FracConnection(Connection):
         self.static = nn.Parameter(torch.empty(scheme.fractions, 2 * scheme.fractions + 1))
         self.weight = nn.Parameter(torch.empty(2 * scheme.fractions + 1, d_model // scheme.fractions))
         self.scale = nn.Parameter(torch.empty(2))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Each fraction is read, kept and written as it is."""
         identity = torch.eye(self.fractions)
         self.static.copy_(torch.cat((identity, identity, torch.ones(self.fractions, 1)), dim=1))

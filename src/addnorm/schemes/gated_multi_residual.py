@@ -34,14 +34,14 @@ class GatedRead(nn.Module):
         self.gain = nn.Parameter(torch.empty(n, d_model))
         self.down = nn.Parameter(torch.empty(rank, n * d_model))
         self.up = nn.Parameter(torch.empty(n * d_model, rank))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Nearly half of the mean of the normalised streams."""
         self.gain.fill_(1.0)
-        self.down.normal_(0.0, self.std, generator=generator)
-        self.up.normal_(0.0, self.std, generator=generator)
+        self.down.normal_(0.0, self.std)
+        self.up.normal_(0.0, self.std)
 
     def forward(self, streams: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Tensor]:
         """The read in the streams' precision, and `vec(x~)` in float32."""
@@ -62,12 +62,12 @@ class GatedConnection(Connection):
         self.std = scheme.projection_std
         self.gated = GatedRead(d_model, scheme)
         self.inject = nn.Parameter(torch.empty(scheme.streams, scheme.streams * d_model))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Nearly the update itself, for every stream."""
-        self.inject.normal_(0.0, self.std, generator=generator)
+        self.inject.normal_(0.0, self.std)
 
     def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The gated mean of the normalised streams; the skip is the streams and the gains."""

@@ -38,10 +38,10 @@ class HyperConnection(Connection):
         self.static = nn.Parameter(torch.empty(n, n + 2))
         self.weight = nn.Parameter(torch.empty(n + 2, d_model))
         self.scale = nn.Parameter(torch.empty(2))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """The static part alone decides; it is that of one residual stream."""
         self.static.copy_(one_hot_read(len(self.static), self.home))
         self.weight.zero_()

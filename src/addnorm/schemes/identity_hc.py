@@ -38,12 +38,12 @@ class IdentityHCConnection(Connection):
         self.phi = nn.Parameter(torch.empty(2 * n, n * d_model))
         self.alpha = nn.Parameter(torch.empty(2))
         self.bias = nn.Parameter(torch.empty(2 * n))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Nearly the mean of the streams is read, and nearly the update itself is written."""
-        self.phi.normal_(0.0, self.scheme.projection_std, generator=generator)
+        self.phi.normal_(0.0, self.scheme.projection_std)
         self.alpha.fill_(self.scheme.alpha)
         self.bias.zero_()
         self.bias[: self.scheme.streams] = mean_logit(self.scheme.streams)

@@ -26,10 +26,10 @@ class KroneckerCoefficients(Coefficients):
         factors = n.bit_length() - 1
         super().__init__(d_model, Form(streams=n, mixing=2 * factors, home=home, eps=scheme.eps))
         self.initial_alpha = scheme.alpha
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Nearly the identity; read and write favour the home stream."""
         n = self.form.streams
         favour_home_(self, self.initial_alpha)

@@ -40,16 +40,16 @@ class MHCConnection(Connection):
         self.phi = nn.Parameter(torch.empty(n * n + 2 * n, n * d_model))
         self.alpha = nn.Parameter(torch.empty(3))
         self.bias = nn.Parameter(torch.empty(n * n + 2 * n))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """The static part alone decides, unless `projection_std` is above 0."""
         n = self.scheme.streams
         self.alpha.fill_(self.scheme.alpha)
         self.phi.zero_()
         if self.scheme.projection_std:
-            self.phi.normal_(0.0, self.scheme.projection_std, generator=generator)
+            self.phi.normal_(0.0, self.scheme.projection_std)
         self.bias.zero_()
         self.bias[:n] = read_logits(n, self.home, self.scheme.read_from)
         self.bias[2 * n :] = self.scheme.diagonal * torch.eye(n).flatten()

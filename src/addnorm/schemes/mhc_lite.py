@@ -33,10 +33,10 @@ class PermutationCoefficients(Coefficients):
         n = scheme.streams
         super().__init__(d_model, Form(streams=n, mixing=factorial(n), home=home, eps=scheme.eps))
         self.initial_alpha = scheme.alpha
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Nearly the identity; read and write favour the home stream."""
         n = self.form.streams
         favour_home_(self, self.initial_alpha)

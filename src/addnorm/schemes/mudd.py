@@ -42,12 +42,12 @@ class DynamicMixture(nn.Module):
         self.down = nn.Parameter(torch.empty(hidden, d_model))
         self.up = nn.Parameter(torch.empty(ways * count, hidden))
         self.bias = nn.Parameter(torch.empty(ways, count))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """Every way is the newest, for every token."""
-        self.down.normal_(0.0, self.down.shape[1] ** -0.5, generator=generator)
+        self.down.normal_(0.0, self.down.shape[1] ** -0.5)
         self.up.zero_()
         self.bias.zero_()
         self.bias[:, -1] = 1.0

@@ -53,7 +53,7 @@ class NormFormerConnection(Connection):
         self.output_norm = make_norm(norm if post else "none", d_model)
         self.skip_gain = nn.Parameter(torch.ones(d_model)) if scaled else None
 
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """The skip is unscaled at first."""
         if self.skip_gain is not None:
             nn.init.ones_(self.skip_gain)

@@ -26,10 +26,10 @@ class StaticHyperConnection(Connection):
         self.home = home
         self.norm = make_norm(norm, d_model)
         self.static = nn.Parameter(torch.empty(streams, streams + 2))
-        self.init_(None)
+        self.reset_parameters()
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """One residual stream."""
         self.static.copy_(one_hot_read(len(self.static), self.home))
 

@@ -40,7 +40,7 @@ class MixedValues(nn.Module):
         self.weights = nn.Parameter(weights) if mix == "learned" else None
 
     @torch.no_grad()
-    def init_(self, generator: torch.Generator | None) -> None:
+    def reset_parameters(self) -> None:
         """The share of the first layer's values, and the rest."""
         if self.weights is not None:
             self.weights.copy_(torch.tensor(self.initial))

@@ -10,7 +10,7 @@ from addnorm.config import Shape
 from addnorm.errors import UserError
 from addnorm.interop import start
 from addnorm.interop.another_scheme import as_trained
-from addnorm.interop.sources import is_fresh
+from addnorm.interop.init_sources import is_fresh
 from addnorm.specification import parts
 from addnorm.studies.spec import CompareConfig
 

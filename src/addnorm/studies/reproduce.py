@@ -14,7 +14,7 @@ from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.studies.claim import Claim, Finding, Line, Measured, OnProgress
-from addnorm.studies.claims import get, name_of, names
+from addnorm.studies.claims import format, name_of, names, parse
 from addnorm.training.lock import FolderLock
 
 FILE = "claims.json"
@@ -32,12 +32,12 @@ class Progress:
 
 
 def chosen(wanted: Sequence[str]) -> list[Claim]:
-    """The claims of these names at their own size; all without a name.
+    """The claims of these texts at their own size, or at that of the text; all without a text.
 
     Raises:
-        UserError: no claim has one of the names.
+        UserError: no claim has one of the names, or a field is not allowed.
     """
-    return [get(name)() for name in dict.fromkeys(wanted or names())]
+    return [parse(text) for text in dict.fromkeys(wanted or names())]
 
 
 def reproduce(
@@ -90,6 +90,7 @@ def described(claim: Claim) -> dict[str, Any]:
     texts = ("title", "statement", "number", "reference", "experiment", "embedding", "criterion")
     return {
         "name": name_of(claim),
+        "specification": format(claim),
         **{name: getattr(claim, name) for name in texts},
         "about": claim.about,
         "size": {field.name: getattr(claim, field.name) for field in fields(claim)},

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from addnorm import schemes
 from addnorm.checks import check_at_least, check_types
 from addnorm.errors import UserError, unknown
 
@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from addnorm.studies.spec import CompareConfig
 
 MOST_SEEDS = 1000
-
-
-def scheme_names() -> list[str]:
-    """The catalogue's names, read from its folder: importing the catalogue would import torch."""
-    folder = Path(__file__).parent.parent / "schemes"
-    return sorted(file.stem.replace("_", "-") for file in folder.glob("[!_]*.py"))
 
 
 def to_tuples_(spec: CompareConfig) -> None:
@@ -100,10 +94,8 @@ def check_scheme(specification: str) -> str:
     Raises:
         UserError: no scheme has its name.
     """
-    name = str(specification).partition("(")[0].strip()
-    if name not in scheme_names():
-        raise unknown("scheme", name, scheme_names())
-    return str(specification).strip()
+    schemes.REGISTRY.check(specification)
+    return specification.strip()
 
 
 def refuse_repeats(name: str, values: Iterable[Any]) -> None:

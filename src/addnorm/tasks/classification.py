@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from addnorm.config import RunConfig
-from addnorm.data import labelled_text, records, tokenizer
-from addnorm.data.records import LabelledText, Splits
-from addnorm.data.tokenizer import Tokenizer
+from addnorm.data.texts import labelled_text, records
+from addnorm.data.texts.records import LabelledText, Splits
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.task import Reader
 from addnorm.tasks.text.bag_of_words import BagOfWords

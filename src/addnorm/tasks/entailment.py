@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from addnorm.config import RunConfig
-from addnorm.data import records, sentence_pairs, tokenizer
-from addnorm.data.records import ScoredPair, SentencePair, Splits
-from addnorm.data.tokenizer import Tokenizer
+from addnorm.data.texts import records, sentence_pairs
+from addnorm.data.texts.records import ScoredPair, SentencePair, Splits
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
 from addnorm.task import Reader
 from addnorm.tasks.text.bag_of_words import BagOfWords

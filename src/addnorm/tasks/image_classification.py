@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from addnorm import schemes
 from addnorm.checks import check_at_least
 from addnorm.config import RunConfig
-from addnorm.data import images
-from addnorm.data.image_splits import Images, ImageSplits
-from addnorm.data.pictures import picture
+from addnorm.data.pictures import images
+from addnorm.data.pictures.image_splits import Images, ImageSplits
+from addnorm.data.pictures.picture_file import picture
 from addnorm.errors import UserError, unknown
 from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.vision import Pooling, VisionTransformer

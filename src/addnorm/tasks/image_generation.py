@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from addnorm.checks import check_at_least, check_count, check_positive, check_probability
 from addnorm.config import RunConfig
-from addnorm.data import images
+from addnorm.data.pictures import images
 from addnorm.errors import UserError, unknown
 from addnorm.models.ddim import Sampler
 from addnorm.models.diffusion import Conditioning, Head

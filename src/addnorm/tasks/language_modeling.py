@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from addnorm import schemes
 from addnorm.config import RunConfig
-from addnorm.data import sources, tokenizer
-from addnorm.data.batches import TokenStream, counted_entropy
-from addnorm.data.epochs import WindowStream
-from addnorm.data.ngram import KneserNey
-from addnorm.data.text import TextSplits, joined
-from addnorm.data.token_store import TokenStore, is_store
-from addnorm.data.tokenizer import Tokenizer, bits_per_byte
+from addnorm.data.texts import plain_text
+from addnorm.data.texts.text import TextSplits, joined
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.batches import TokenStream, counted_entropy
+from addnorm.data.tokens.epochs import WindowStream
+from addnorm.data.tokens.ngram import KneserNey
+from addnorm.data.tokens.token_store import TokenStore, is_store
+from addnorm.data.tokens.tokenizer import Tokenizer, bits_per_byte
 from addnorm.errors import UserError
 from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.decoder import Transformer
@@ -224,7 +225,7 @@ class LanguageModeling(Task):
         if is_store(config.data):
             return LanguageModelingProblem(config, _stored(config, kept))
         return LanguageModelingProblem(
-            config, _corpus(sources.load(config.data, drop_repeats=config.drop_repeats), config.tokenizer, kept)
+            config, _corpus(plain_text.load(config.data, drop_repeats=config.drop_repeats), config.tokenizer, kept)
         )
 
     def reader(self, folder: Path) -> TextReader:

@@ -15,9 +15,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from addnorm.config import RunConfig, check_at_least, check_count, check_finite
-from addnorm.data import questions, tokenizer
-from addnorm.data.records import Question, Splits
-from addnorm.data.tokenizer import Tokenizer
+from addnorm.data.texts import questions
+from addnorm.data.texts.records import Question, Splits
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
 from addnorm.files import write_json
 from addnorm.task import Problem, Reader, Score, Split, Task, evaluating

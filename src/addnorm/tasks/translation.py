@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from addnorm.checks import check_count
 from addnorm.config import RunConfig
-from addnorm.data import parallel_text, records, tokenizer
-from addnorm.data.batches import unigram_entropy
-from addnorm.data.records import Splits
-from addnorm.data.token_pairs import BucketedBatches, TokenPairs, lengths
+from addnorm.data.texts import parallel_text, records
+from addnorm.data.texts.records import Splits
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.batches import unigram_entropy
+from addnorm.data.tokens.token_pairs import BucketedBatches, TokenPairs, lengths
 from addnorm.errors import UserError, unknown
 from addnorm.files import write_atomically
 from addnorm.layers.cross_entropy import IGNORED, count, cross_entropy

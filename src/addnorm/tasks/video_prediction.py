@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from addnorm.checks import check_at_least, check_count
 from addnorm.config import RunConfig
-from addnorm.data import videos
-from addnorm.data.videos import Clips, VideoSplits
+from addnorm.data.pictures import videos
+from addnorm.data.pictures.videos import Clips, VideoSplits
 from addnorm.errors import UserError, unknown
 from addnorm.models.video import HEADS, VideoTransformer
 from addnorm.task import Problem, Reader, Score, Split, Task, check_shape, evaluating

@@ -15,9 +15,9 @@ from torch import nn
 
 from addnorm import __version__, tasks
 from addnorm.config import RunConfig
-from addnorm.consent import consented
+from addnorm.consent import consented, refuse_code
 from addnorm.errors import UserError
-from addnorm.interop.sources import identity_of
+from addnorm.interop.init_sources import identity_of
 from addnorm.interop.start import Started, start_from
 from addnorm.manifest import listed
 from addnorm.probes.flops import flops
@@ -122,6 +122,7 @@ def load_run(folder: Path, *, task: str | None = None) -> Loaded:
     run = RunFolder(folder)
     check_trusted(run)
     config = run.config()
+    refuse_code(config.scheme, run.path / "config.json", "--scheme")
     config = replace(config, task=consented(config.task, task, run.path / "config.json"))
     found = run.checkpoints.load("best")
     diverged = run.has_diverged()

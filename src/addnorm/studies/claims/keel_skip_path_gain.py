@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from addnorm import schemes
 from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.experiments.independent_updates import pass_noise
 from addnorm.studies.experiments.lines import lines_over
-from addnorm.studies.experiments.noise import pass_noise
 
 KEPT = 0.9
 LABELS = {"post-norm": "Post-LN", "deep-norm": "DeepNorm, α only", "keel": "KEEL"}

@@ -8,8 +8,8 @@ from typing import ClassVar
 from addnorm import schemes
 from addnorm.probes.signal import rms
 from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.experiments.independent_updates import pass_noise
 from addnorm.studies.experiments.lines import lines_over, values_of
-from addnorm.studies.experiments.noise import pass_noise
 
 WITHIN = 0.05
 LABELS = {"deep-scale-lm": "DeepScaleLM", "beam": "Beam", "muse-spark": "Muse Spark", "pre-norm": "Pre-LN"}

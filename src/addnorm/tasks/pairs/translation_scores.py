@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from addnorm.data.records import Translation
+from addnorm.data.texts.records import Translation
 from addnorm.errors import UserError
 from addnorm.task import Score
 

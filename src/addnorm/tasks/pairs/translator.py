@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from addnorm import schemes
 from addnorm.config import RunConfig
-from addnorm.data import tokenizer
-from addnorm.data.records import Translation
-from addnorm.data.token_pairs import TokenPairs
-from addnorm.data.tokenizer import Tokenizer
+from addnorm.data.texts.records import Translation
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.token_pairs import TokenPairs
+from addnorm.data.tokens.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
@@ -159,7 +159,7 @@ def _lines(given: str) -> list[str]:
     Raises:
         UserError: there is nothing to translate, or the file is no text.
     """
-    from addnorm.data.text_file import parse, read_text
+    from addnorm.data.sources.text_file import parse, read_text
 
     name, encoding = parse(given)
     path = Path(name)

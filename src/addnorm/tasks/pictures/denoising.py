@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from addnorm import schemes
 from addnorm.config import RunConfig
-from addnorm.data.image_splits import Images, ImageSplits
+from addnorm.data.pictures.image_splits import Images, ImageSplits
 from addnorm.layers.initialise import generator_for
 from addnorm.models.ddim import Sampler
 from addnorm.models.diffusion import Conditioning, DiffusionTransformer, Head

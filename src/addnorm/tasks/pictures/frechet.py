@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.data.image_splits import Images, ImageSplits
+from addnorm.data.pictures.image_splits import Images, ImageSplits
 from addnorm.layers.initialise import generator_for, initialise_
 from addnorm.tasks.pictures.image_batches import numbers
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.config import RunConfig
-from addnorm.data import png
-from addnorm.data.image_splits import Images, ImageSplits
+from addnorm.data.pictures import png
+from addnorm.data.pictures.image_splits import Images, ImageSplits
 from addnorm.errors import UserError
 from addnorm.files import write_atomically
 from addnorm.layers.initialise import generator_for

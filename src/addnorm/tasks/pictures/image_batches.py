@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from addnorm.config import RunConfig
-from addnorm.data.image_splits import Images, ImageSplits, subset
+from addnorm.data.pictures.image_splits import Images, ImageSplits, subset
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from addnorm.data.image_splits import Images
+from addnorm.data.pictures.image_splits import Images
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8

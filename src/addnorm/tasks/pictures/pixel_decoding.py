@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from addnorm import schemes
 from addnorm.config import RunConfig
-from addnorm.data.image_splits import Images, ImageSplits
+from addnorm.data.pictures.image_splits import Images, ImageSplits
 from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.models.patch_decoder import PatchDecoder, Within
 from addnorm.models.sampling import Sampling

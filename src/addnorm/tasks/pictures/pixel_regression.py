@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addnorm.data.image_splits import Images
+from addnorm.data.pictures.image_splits import Images
 from addnorm.layers.initialise import generator_for
 
 if TYPE_CHECKING:

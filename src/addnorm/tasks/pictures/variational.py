@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from addnorm.data.image_splits import Images
+from addnorm.data.pictures.image_splits import Images
 from addnorm.layers.initialise import generator_for
 from addnorm.models.noise import Noise
 from addnorm.tasks.pictures.image_batches import numbers

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
-from addnorm.data import bible, cloze
-from addnorm.data.records import Question
+from addnorm.data.sets import bible, cloze
+from addnorm.data.texts.records import Question
 
 REACH = 10
 """Words on each side of a candidate among which the question's words are looked for."""

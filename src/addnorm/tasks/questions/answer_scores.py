@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from addnorm.data.records import Question
+from addnorm.data.texts.records import Question
 from addnorm.task import Score
 from addnorm.tasks.questions.answer_metrics import Measure
 

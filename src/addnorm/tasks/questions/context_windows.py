@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from addnorm.data.pretrained import Encoded, PretrainedTokenizer
-from addnorm.data.records import Question
+from addnorm.data.texts.records import Question
+from addnorm.data.tokens.pretrained_tokenizer import Encoded, PretrainedTokenizer
 from addnorm.errors import UserError
 from addnorm.tasks.text.encoder_texts import Pieces, TextFrame, TokenRows
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from addnorm import schemes
 from addnorm.config import INIT_RULES, RunConfig
-from addnorm.data import tokenizer
-from addnorm.data.records import Question
-from addnorm.data.tokenizer import Tokenizer
+from addnorm.data.texts.records import Question
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object

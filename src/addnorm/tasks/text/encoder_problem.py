@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.config import RunConfig
-from addnorm.data.records import Splits
+from addnorm.data.texts.records import Splits
 from addnorm.files import write_atomically
 from addnorm.task import Problem, Score, Split, evaluating
 from addnorm.tasks.text.encoder_reader import EncoderReader, Inputs, encoded

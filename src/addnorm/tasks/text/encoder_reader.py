@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from addnorm import schemes
 from addnorm.checks import check_at_least
 from addnorm.config import RunConfig
-from addnorm.data import tokenizer
-from addnorm.data.tokenizer import Tokenizer
+from addnorm.data.tokens import tokenizer
+from addnorm.data.tokens.tokenizer import Tokenizer
 from addnorm.errors import UserError, unknown
 from addnorm.models.classifier import POOLINGS, Pooling, TextClassifier
 from addnorm.task import Prediction, Reader, Task, evaluating

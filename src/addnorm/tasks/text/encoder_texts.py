@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from addnorm.data.pretrained import Encoded, shares
-from addnorm.data.tokenizer import Tokenizer
+from addnorm.data.tokens.pretrained_tokenizer import Encoded, shares
+from addnorm.data.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int

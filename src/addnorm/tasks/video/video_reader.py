@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from addnorm import schemes
 from addnorm.config import RunConfig
-from addnorm.data import videos
+from addnorm.data.pictures import videos
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object

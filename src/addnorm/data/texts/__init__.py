@@ -1,0 +1,1 @@
+"""Texts, pairs and questions by their name on the command line, in three splits."""

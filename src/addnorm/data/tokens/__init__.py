@@ -1,0 +1,1 @@
+"""Text to tokens and tokens to batches, in memory or in a store on the disk."""
