@@ -28,7 +28,7 @@ def test_all_files_are_written_and_named_without_torch(tmp_path: Path) -> None:
     code = (
         "import json, sys, pathlib\n"
         "from addnorm.reports.report import write_reports\n"
-        "from addnorm.reports.terminal import Comparison\n"
+        "from addnorm.reports.terminal import ComparisonTable\n"
         f"out = pathlib.Path({str(tmp_path / 'out')!r})\n"
         f"for path in write_reports(json.load(open({str(stored)!r})), out): print(path.relative_to(out))\n"
         "assert 'torch' not in sys.modules\n"

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from addnorm.reports.terminal import Comparison, comparison_table
+from addnorm.reports.terminal import ComparisonTable, comparison_table
 from reports.example_results import example_results
 
 
 def printed(results: dict[str, Any], width: int, **look: Any) -> str:
     screen = io.StringIO()
-    Console(file=screen, width=width, highlight=False, **look).print(Comparison(results=results))
+    Console(file=screen, width=width, highlight=False, **look).print(ComparisonTable(results=results))
     return screen.getvalue()
 
 

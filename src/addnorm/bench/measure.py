@@ -29,7 +29,7 @@ THREADS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class BenchProgress:
     """Where a benchmark stands."""
 
     row: str
@@ -56,7 +56,7 @@ def chosen(wanted: Sequence[str], *, quick: bool = False, rounds: int | None = N
 
 
 def run(
-    rows: Sequence[Row], file: Path, command: str, on_progress: Callable[[Progress], None] = lambda now: None
+    rows: Sequence[Row], file: Path, command: str, on_progress: Callable[[BenchProgress], None] = lambda now: None
 ) -> dict[str, Any]:
     """Measure the rows and store them in the file; other rows in it are kept.
 
@@ -79,7 +79,7 @@ def run(
         for number, row in enumerate(rows, start=1):
 
             def tell(share: float, row: Row = row, number: int = number) -> None:
-                on_progress(Progress(row=name_of(row), number=number, count=len(rows), share=share))
+                on_progress(BenchProgress(row=name_of(row), number=number, count=len(rows), share=share))
 
             tell(0.0)
             kept = {item["name"]: item for item in stored["rows"]} | {name_of(row): outcome(row, command, tell)}

@@ -53,10 +53,10 @@ def _compare(spec: CompareConfig, options: CompareOptions) -> int:
     if options.json:
         console.print_json(results)
     else:
-        from addnorm.reports.terminal import Comparison
+        from addnorm.reports.terminal import ComparisonTable
 
         screen = console.out()
-        screen.print(Comparison(results=results))
+        screen.print(ComparisonTable(results=results))
         screen.print(f"\n{report}", markup=False, soft_wrap=True)
     return FAILED if results.get("failures") else DONE
 

@@ -71,13 +71,13 @@ def _verify(source: str, options: TokenizeOptions) -> int:
 
 def _run(config: TokenizeConfig, out: Path, options: TokenizeOptions) -> dict[str, Any]:
     from addnorm.cli.progress import Live
-    from addnorm.data.tokens.token_store_build import Progress, build
+    from addnorm.data.tokens.token_store_build import BuildProgress, build
     from addnorm.training.interruption import Watch
 
     with Live(quiet=options.json) as live, Watch() as watch:
         live.doing("reading")
 
-        def on_progress(now: Progress) -> None:
+        def on_progress(now: BuildProgress) -> None:
             if watch.signal_number is not None:
                 raise watch.interrupted(out)
             live.of_tokenizing(now)

@@ -30,7 +30,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TensorPair:
     """One tensor of theirs and ours that hold the same numbers.
 
     Args:
@@ -73,22 +73,22 @@ class Family:
     ours: Mapping[str, Any]
     theirs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     missing: Mapping[str, Any] = field(default_factory=dict)
-    rows: tuple[Row, ...]
+    rows: tuple[TensorPair, ...]
     unused: tuple[str, ...] = ()
     counts_padding: bool = False
 
 
-def _both(theirs: str, *ours: str, transposed: bool = False) -> tuple[Row, Row]:
+def _both(theirs: str, *ours: str, transposed: bool = False) -> tuple[TensorPair, TensorPair]:
     """The rows of a weight and its bias."""
     return (
-        Row(theirs=f"{theirs}.weight", ours=tuple(f"{name}.weight" for name in ours), transposed=transposed),
-        Row(theirs=f"{theirs}.bias", ours=tuple(f"{name}.bias" for name in ours)),
+        TensorPair(theirs=f"{theirs}.weight", ours=tuple(f"{name}.weight" for name in ours), transposed=transposed),
+        TensorPair(theirs=f"{theirs}.bias", ours=tuple(f"{name}.bias" for name in ours)),
     )
 
 
-def _weights(pairs: Mapping[str, str]) -> tuple[Row, ...]:
+def _weights(pairs: Mapping[str, str]) -> tuple[TensorPair, ...]:
     """Rows of weights without biases."""
-    return tuple(Row(theirs=f"{theirs}.weight", ours=(f"{ours}.weight",)) for theirs, ours in pairs.items())
+    return tuple(TensorPair(theirs=f"{theirs}.weight", ours=(f"{ours}.weight",)) for theirs, ours in pairs.items())
 
 
 _ATTENTION, _FEEDFORWARD = "stack.blocks.{attention}", "stack.blocks.{feedforward}"
@@ -126,9 +126,9 @@ BERT = Family(
         "add_cross_attention": (False,),
     },
     rows=(
-        Row(theirs="embeddings.word_embeddings.weight", ours=("embedding.tokens.weight",)),
-        Row(theirs="embeddings.position_embeddings.weight", ours=("embedding.positions.table.weight",)),
-        Row(theirs="embeddings.token_type_embeddings.weight", ours=("embedding.segments.weight",)),
+        TensorPair(theirs="embeddings.word_embeddings.weight", ours=("embedding.tokens.weight",)),
+        TensorPair(theirs="embeddings.position_embeddings.weight", ours=("embedding.positions.table.weight",)),
+        TensorPair(theirs="embeddings.token_type_embeddings.weight", ours=("embedding.segments.weight",)),
         *_both("embeddings.LayerNorm", "stack.entrance"),
         *_both(f"{_BERT_LAYER}.attention.self.query", f"{_ATTENTION}.sublayer.q_proj"),
         *_both(f"{_BERT_LAYER}.attention.self.key", f"{_ATTENTION}.sublayer.k_proj"),
@@ -172,9 +172,9 @@ GPT2 = Family(
         "add_cross_attention": (False,),
     },
     rows=(
-        Row(theirs="wte.weight", ours=("embedding.tokens.weight",)),
-        Row(theirs="wpe.weight", ours=("embedding.positions.table.weight",)),
-        Row(theirs="lm_head.weight", ours=("head.own.weight",)),
+        TensorPair(theirs="wte.weight", ours=("embedding.tokens.weight",)),
+        TensorPair(theirs="wpe.weight", ours=("embedding.positions.table.weight",)),
+        TensorPair(theirs="lm_head.weight", ours=("head.own.weight",)),
         *_both("ln_f", "stack.exit.norm"),
         *_both("h.{layer}.ln_1", f"{_ATTENTION}.connection.norm"),
         *_both("h.{layer}.attn.c_attn", *_QKV, transposed=True),
@@ -216,7 +216,7 @@ LLAMA = Family(
         "pretraining_tp": (1,),
     },
     rows=(
-        Row(theirs="lm_head.weight", ours=("head.own.weight",)),
+        TensorPair(theirs="lm_head.weight", ours=("head.own.weight",)),
         *_weights(
             {
                 "embed_tokens": "embedding.tokens",

@@ -21,7 +21,7 @@ from addnorm.data.tokens.tokenizer import Tokenizer
 from addnorm.errors import UserError
 from addnorm.files import write_atomically, write_json
 from addnorm.interop.configs import BODIES, CONFIG, Found, family_at, family_of, read_config, their_config, token_ids
-from addnorm.interop.families import Family, Row
+from addnorm.interop.families import Family, TensorPair
 from addnorm.interop.tokenizer_files import TOKENIZER_CONFIG, TokenizerFiles, tokenizer_files
 from addnorm.interop.weight_files import WEIGHTS, tensors
 from addnorm.models.decoder import Transformer
@@ -32,7 +32,7 @@ _TABLE, _HEAD = "embedding.tokens.weight", "head.own.weight"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Checkpoint:
+class ConvertedCheckpoint:
     """A checkpoint in our words.
 
     Args:
@@ -52,7 +52,7 @@ class Checkpoint:
     left_out: tuple[str, ...]
 
 
-def load(folder: Path) -> Checkpoint:
+def load(folder: Path) -> ConvertedCheckpoint:
     """The body of a checkpoint directory.
 
     Raises:
@@ -70,7 +70,7 @@ def load(folder: Path) -> Checkpoint:
         weights.update(zip(values, _parts(folder, row, tensor), strict=True))
     left_out = tuple(sorted(theirs))
     _check_unused(folder, family, left_out, shape)
-    return Checkpoint(
+    return ConvertedCheckpoint(
         scheme=found.scheme,
         equivalent=found.equivalent,
         body=family.body,
@@ -176,7 +176,7 @@ def _files_of(tokenizer: Tokenizer, model: Encoder | Transformer, family: Family
     return tokenizer_files(tokenizer, framed=family.body == "encoder", segments=segments, longest=longest)
 
 
-def _rows(family: Family, shape: ModelConfig) -> Iterator[tuple[Row, tuple[str, ...]]]:
+def _rows(family: Family, shape: ModelConfig) -> Iterator[tuple[TensorPair, tuple[str, ...]]]:
     """Every row of a model of a shape, its layer written into the names, and our names."""
     for row in family.rows:
         absent = {
@@ -189,12 +189,12 @@ def _rows(family: Family, shape: ModelConfig) -> Iterator[tuple[Row, tuple[str, 
             sites = {"attention": 2 * layer, "feedforward": 2 * layer + 1}
             theirs = row.theirs.format(layer=layer)
             yield (
-                Row(theirs=theirs, ours=row.ours, transposed=row.transposed),
+                TensorPair(theirs=theirs, ours=row.ours, transposed=row.transposed),
                 tuple(name.format(**sites) for name in row.ours),
             )
 
 
-def _parts(folder: Path, row: Row, tensor: Tensor) -> list[Tensor]:
+def _parts(folder: Path, row: TensorPair, tensor: Tensor) -> list[Tensor]:
     """Our tensors, of one of theirs."""
     count, dimension = len(row.ours), 1 if row.transposed else 0
     if tensor.dim() <= dimension or tensor.shape[dimension] % count:

@@ -19,7 +19,7 @@ _LABEL_GAP = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class AxisScale:
     """One axis: from data to a share of its length.
 
     Args:
@@ -39,7 +39,7 @@ class Scale:
     def ticks(self) -> list[float]:
         """Round numbers within the range; on a logarithmic axis powers of ten, with 2 and 5 where few fit.
 
-        >>> Scale(low=1.0, high=64.0, logarithmic=True).ticks()
+        >>> AxisScale(low=1.0, high=64.0, logarithmic=True).ticks()
         [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
         """
         if not self.logarithmic:
@@ -51,23 +51,23 @@ class Scale:
         return [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
 
 
-def scale(values: Sequence[float], logarithmic: bool, margin: float = 0.05) -> Scale:
+def scale(values: Sequence[float], logarithmic: bool, margin: float = 0.05) -> AxisScale:
     """The axis that shows all finite values, on a logarithmic one all positive ones, with a margin at both ends."""
     known = [value for value in values if math.isfinite(value) and (value > 0 or not logarithmic)]
     low, high = min(known, default=1.0), max(known, default=10.0)
     if logarithmic:
         room = max((high / low) ** margin, 1.1)
-        return Scale(low=low / room, high=high * room, logarithmic=True)
+        return AxisScale(low=low / room, high=high * room, logarithmic=True)
     room = margin * (high - low) or 0.5 * (abs(high) or 1.0)
-    return Scale(low=low - room, high=high + room, logarithmic=False)
+    return AxisScale(low=low - room, high=high + room, logarithmic=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
     """From data to pixels."""
 
-    across: Scale
-    up: Scale
+    across: AxisScale
+    up: AxisScale
 
     def x(self, value: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * self.across.share(value)

@@ -14,7 +14,7 @@ from addnorm.reports import charts, diagrams, numbers, page_data, page_table, pa
 from addnorm.reports.arm_scores import metrics_html
 from addnorm.reports.command import reproduce
 from addnorm.reports.series import all_series
-from addnorm.reports.table import Row, depths, rows
+from addnorm.reports.table import ArmRow, depths, rows
 from addnorm.reports.wording import headline, markup_in_words_of
 
 # The page stays below half a megabyte; what is left for the scripts' data follows from the rest.
@@ -125,13 +125,13 @@ def _curves(results: dict[str, Any]) -> str:
 
 
 def _schemes(results: dict[str, Any]) -> str:
-    by_scheme: dict[str, list[Row]] = {}
+    by_scheme: dict[str, list[ArmRow]] = {}
     for row in rows(results):
         by_scheme.setdefault(row.arm["scheme"], []).append(row)
     return "".join(_card(scheme, group) for scheme, group in by_scheme.items())
 
 
-def _card(scheme: str, group: list[Row]) -> str:
+def _card(scheme: str, group: list[ArmRow]) -> str:
     arm = group[0].arm
     verdicts = "".join(
         f"<li>{page_table.verdict(row.verdict)}, {numbers.layers(row.layers)}"
@@ -147,7 +147,7 @@ def _card(scheme: str, group: list[Row]) -> str:
     )
 
 
-def _rate(row: Row, group: list[Row]) -> str:
+def _rate(row: ArmRow, group: list[ArmRow]) -> str:
     several = len({other.arm["learning_rate"] for other in group}) > 1
     return f", learning rate {row.arm['learning_rate']:g}" if several else ""
 

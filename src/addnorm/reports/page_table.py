@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from addnorm.reports import numbers
-from addnorm.reports.table import COLUMNS, Cell, Column, Row, depths, learning_rates, rows
+from addnorm.reports.table import COLUMNS, ArmRow, Cell, Column, depths, learning_rates, rows
 
 # Class and shape (12 units square): words and shape carry the verdict, colour repeats it.
 _VERDICTS = {
@@ -69,7 +69,7 @@ def _head(rates: bool) -> str:
     return f"<thead><tr>{''.join(cells)}</tr></thead>"
 
 
-def _body(layers: int, group: Sequence[Row], rates: bool) -> str:
+def _body(layers: int, group: Sequence[ArmRow], rates: bool) -> str:
     span = len(COLUMNS) + 2 + rates
     title = numbers.layers(layers)
     reach = _reach(group)
@@ -78,7 +78,7 @@ def _body(layers: int, group: Sequence[Row], rates: bool) -> str:
     return f'<tbody data-layers="{layers}">{heading}{lines}</tbody>'
 
 
-def _line(row: Row, rates: bool, reach: float) -> str:
+def _line(row: ArmRow, rates: bool, reach: float) -> str:
     cells = [f'<th scope="row" class="words">{escape(row.arm["scheme"])}</th>']
     in_time = f'<span class="reason">equal time: {escape(row.in_time)}</span>' if row.in_time else ""
     cells.append(f'<td class="words">{verdict(row.verdict)}{in_time}</td>')
@@ -101,7 +101,7 @@ def _cell(cell: Cell, column: Column, reach: float) -> str:
     return f'<td data-key="{column.key}" data-value="{value}"{half}>{cell.text}{interval}{picture}</td>'
 
 
-def _reach(group: Sequence[Row]) -> float:
+def _reach(group: Sequence[ArmRow]) -> float:
     """The largest difference, with its interval, among the arms that train: the scale of the whiskers."""
     cells = [row.cells[key] for row in group if row.verdict != "does not train" for key in _differences()]
     ends = [abs(cell.value) + (cell.half_width or 0.0) for cell in cells if cell.value is not None]

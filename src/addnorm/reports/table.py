@@ -84,7 +84,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ArmRow:
     """One arm: its name in the table, its cells by column key, its verdict."""
 
     arm: dict[str, Any]
@@ -97,12 +97,12 @@ class Row:
     """What the difference at equal time says, where that is another word than the verdict; else empty."""
 
 
-def rows(results: dict[str, Any]) -> list[Row]:
+def rows(results: dict[str, Any]) -> list[ArmRow]:
     """The arms in stored order, the depths together."""
     arms = sorted(results["arms"], key=lambda arm: depths(results).index(arm["layers"]))
     places = _decimals(results["arms"])
     return [
-        Row(
+        ArmRow(
             arm=arm,
             label=label(arm, results["arms"]),
             layers=arm["layers"],

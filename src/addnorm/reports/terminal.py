@@ -16,7 +16,7 @@ from rich.text import Text
 
 from addnorm.reports import numbers, wording
 from addnorm.reports.arm_scores import metrics_table
-from addnorm.reports.table import Cell, Row, depths, learning_rates, rows
+from addnorm.reports.table import ArmRow, Cell, depths, learning_rates, rows
 
 Layout = Literal["wide", "narrow"]
 
@@ -45,7 +45,7 @@ _BARE = ("speed_ratio", "activation_ratio", "parameters")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ComparisonTable:
     """The table in the layout that fits, how to read it, why some arms do not train, and the answers; for rich.
 
     Args:
@@ -109,7 +109,7 @@ def _add_columns(table: Table, layout: Layout, rates: bool) -> None:
     table.add_column("verdict", width=13 if narrow else None)
 
 
-def _cells(row: Row, layout: Layout, rates: bool) -> list[Text]:
+def _cells(row: ArmRow, layout: Layout, rates: bool) -> list[Text]:
     narrow = layout == "narrow"
     name = Text("\n".join(wrap(row.label, 16)) if narrow else row.arm["scheme"])
     rate = [Text(f"{row.arm['learning_rate']:g}")] if rates else []
@@ -119,7 +119,7 @@ def _cells(row: Row, layout: Layout, rates: bool) -> list[Text]:
     return [name, *rate, loss, seeds, *others, _verdict(row, 13 if narrow else 18)]
 
 
-def _verdict(row: Row, width: int) -> Text:
+def _verdict(row: ArmRow, width: int) -> Text:
     """The word; below it what equal time makes of it, where that is another word."""
     verdict = Text(row.verdict, style=_STYLES.get(row.verdict, ""))
     in_time = "\n".join(wrap(f"equal time: {row.in_time}", width))

@@ -12,7 +12,7 @@ from addnorm.checks import check_count, check_finite, check_positive
 from addnorm.config import OptimizerRule
 from addnorm.kernels.sinkhorn_with_eps import sinkhorn_with_eps
 from addnorm.residual import Scheme, Site
-from addnorm.schemes._mixing import Coefficients, Form
+from addnorm.schemes._mixing import Coefficients, MixingForm
 from addnorm.schemes._streams import ReadFrom, StreamScheme, check_read_from, read_logits
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class DeepseekCoefficients(Coefficients):
 
     def __init__(self, d_model: int, scheme: DeepseekScheme, home: int) -> None:
         n = scheme.streams
-        super().__init__(d_model, Form(streams=n, mixing=n * n, home=home, eps=scheme.eps, floor=scheme.hc_eps))
+        super().__init__(d_model, MixingForm(streams=n, mixing=n * n, home=home, eps=scheme.eps, floor=scheme.hc_eps))
         self.scheme = scheme
         self.reset_parameters()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class MixingForm:
     """The shape of the coefficients, and what in them is not learned.
 
     Args:
@@ -45,7 +45,7 @@ class Coefficients(nn.Module, ABC):
     each of the three has a factor `a`.
     """
 
-    def __init__(self, d_model: int, form: Form) -> None:
+    def __init__(self, d_model: int, form: MixingForm) -> None:
         super().__init__()
         self.form, self.eps = form, form.eps
         rows = 2 * form.streams + form.mixing

@@ -11,7 +11,7 @@ from torch import Tensor
 from addnorm.checks import check_positive
 from addnorm.errors import UserError
 from addnorm.residual import Connection, Site
-from addnorm.schemes._mixing import IDENTITY_LOGIT, Coefficients, Form, MixingConnection, favour_home_
+from addnorm.schemes._mixing import IDENTITY_LOGIT, Coefficients, MixingConnection, MixingForm, favour_home_
 from addnorm.schemes._streams import StreamScheme
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class KroneckerCoefficients(Coefficients):
     def __init__(self, d_model: int, scheme: KromHC, home: int) -> None:
         n = scheme.streams
         factors = n.bit_length() - 1
-        super().__init__(d_model, Form(streams=n, mixing=2 * factors, home=home, eps=scheme.eps))
+        super().__init__(d_model, MixingForm(streams=n, mixing=2 * factors, home=home, eps=scheme.eps))
         self.initial_alpha = scheme.alpha
         self.reset_parameters()
 

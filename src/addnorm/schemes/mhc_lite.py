@@ -17,7 +17,7 @@ from addnorm.errors import UserError
 from addnorm.kernels.derivatives import is_traced
 from addnorm.kernels.precision import uncast
 from addnorm.residual import Connection, Site
-from addnorm.schemes._mixing import IDENTITY_LOGIT, Coefficients, Form, MixingConnection, favour_home_
+from addnorm.schemes._mixing import IDENTITY_LOGIT, Coefficients, MixingConnection, MixingForm, favour_home_
 from addnorm.schemes._streams import StreamScheme
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class PermutationCoefficients(Coefficients):
 
     def __init__(self, d_model: int, scheme: MHCLite, home: int) -> None:
         n = scheme.streams
-        super().__init__(d_model, Form(streams=n, mixing=factorial(n), home=home, eps=scheme.eps))
+        super().__init__(d_model, MixingForm(streams=n, mixing=factorial(n), home=home, eps=scheme.eps))
         self.initial_alpha = scheme.alpha
         self.reset_parameters()
 

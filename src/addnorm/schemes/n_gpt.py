@@ -31,7 +31,7 @@ def unit(x: Tensor, dim: int = -1) -> Tensor:
     return (wide / torch.where(length > 1e-12, length, 1.0)).to(x.dtype)
 
 
-class Scale(nn.Module):
+class LearnedFactors(nn.Module):
     """Learned factors that start at `start` and are stored as `stored`, which sets how far an Adam step moves them.
 
     `factor = parameter * start / stored`
@@ -61,7 +61,7 @@ class UnitConnection(Connection):
 
     def __init__(self, d_model: int, alpha: float) -> None:
         super().__init__()
-        self.alpha = Scale((d_model,), alpha, d_model**-0.5)
+        self.alpha = LearnedFactors((d_model,), alpha, d_model**-0.5)
 
     def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, Tensor]:
         """The stream, twice."""
@@ -88,7 +88,7 @@ class UnitHeads(nn.Module):
 
     def __init__(self, shape: PlaceShape) -> None:
         super().__init__()
-        self.scale = Scale((shape.heads, shape.width), 1.0, shape.d_model**-0.5)
+        self.scale = LearnedFactors((shape.heads, shape.width), 1.0, shape.d_model**-0.5)
 
     def forward(self, x: Float[Tensor, "batch heads tokens d_head"], passed: Passed) -> Tensor:
         """Each head's vectors; heads of the queries that share keys share their factors."""
@@ -101,7 +101,7 @@ class InnerScale(nn.Module):
 
     def __init__(self, shape: PlaceShape) -> None:
         super().__init__()
-        self.scale = Scale((shape.width,), 1.0, 1.0)
+        self.scale = LearnedFactors((shape.width,), 1.0, 1.0)
         self.root = shape.d_model**0.5
 
     def forward(self, x: Float[Tensor, "*tokens d_ff"], passed: Passed) -> Tensor:
@@ -114,7 +114,7 @@ class LogitScale(nn.Module):
 
     def __init__(self, d_model: int, vocab_size: int) -> None:
         super().__init__()
-        self.scale = Scale((vocab_size,), 1.0, d_model**-0.5)
+        self.scale = LearnedFactors((vocab_size,), 1.0, d_model**-0.5)
 
     def forward(self, logits: Float[Tensor, "*tokens vocab_size"]) -> Float[Tensor, "*tokens vocab_size"]:
         """Each entry of the vocabulary times its factor."""

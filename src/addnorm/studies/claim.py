@@ -69,7 +69,7 @@ class Axes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Judgement:
     """What the numbers say."""
 
     verdict: Verdict
@@ -79,7 +79,7 @@ class Finding:
     """The number that decides, with its spread over seeds."""
     sentence: str
     """The result with its figures, for a reader who sees nothing else."""
-    elsewhere: Mapping[str, Finding] = field(default_factory=dict)
+    elsewhere: Mapping[str, Judgement] = field(default_factory=dict)
     """The findings of the same experiment under other circumstances, by these in words."""
 
 
@@ -122,7 +122,7 @@ class Claim(ABC):
         return measured
 
     @abstractmethod
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """What the numbers say; reads nothing but its argument and the claim's size."""
 
 

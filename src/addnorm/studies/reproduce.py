@@ -13,7 +13,7 @@ from addnorm import __version__
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
-from addnorm.studies.claim import Claim, Finding, Line, Measured, OnProgress
+from addnorm.studies.claim import Claim, Judgement, Line, Measured, OnProgress
 from addnorm.studies.claims import format, name_of, names, parse
 from addnorm.training.lock import FolderLock
 
@@ -21,7 +21,7 @@ FILE = "claims.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class ReproduceProgress:
     """Where a reproduction stands."""
 
     claim: str
@@ -43,7 +43,7 @@ def chosen(wanted: Sequence[str]) -> list[Claim]:
 def reproduce(
     claims: Sequence[Claim],
     folder: Path,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[ReproduceProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Run the claims and store their outcomes in `folder/claims.json`; other claims' outcomes there are kept.
 
@@ -60,7 +60,7 @@ def reproduce(
 
 
 def _reproduced(
-    claims: Sequence[Claim], folder: Path, on_progress: Callable[[Progress], None] | None
+    claims: Sequence[Claim], folder: Path, on_progress: Callable[[ReproduceProgress], None] | None
 ) -> dict[str, Any]:
     """Run the claims in a folder that is ours alone."""
     stored = load(folder)
@@ -68,7 +68,7 @@ def _reproduced(
 
         def tell(share: float, claim: Claim = claim, number: int = number) -> None:
             if on_progress is not None:
-                on_progress(Progress(claim=name_of(claim), number=number, count=len(claims), share=share))
+                on_progress(ReproduceProgress(claim=name_of(claim), number=number, count=len(claims), share=share))
 
         tell(0.0)
         outcomes = {item["name"]: item for item in stored["claims"]} | {name_of(claim): outcome(claim, tell)}
@@ -120,7 +120,7 @@ def _results(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     return {"addnorm": __version__, "created": created, "claims": outcomes}
 
 
-def _found(finding: Finding) -> dict[str, Any]:
+def _found(finding: Judgement) -> dict[str, Any]:
     return {
         "verdict": finding.verdict,
         "quantity": finding.quantity,

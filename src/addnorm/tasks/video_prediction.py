@@ -21,7 +21,7 @@ from addnorm.models.video import HEADS, VideoTransformer
 from addnorm.task import Problem, Reader, Score, Split, Task, check_shape, evaluating
 from addnorm.tasks.video.video_pictures import write_animation, write_strip
 from addnorm.tasks.video.video_reader import VideoKind, VideoReader, bytes_of, numbers
-from addnorm.tasks.video.video_scores import WINDOW, Nearness, each_frame, mean_of, score_rows
+from addnorm.tasks.video.video_scores import WINDOW, FrameNearness, each_frame, mean_of, score_rows
 
 MAX_FPS = 1000
 SMALL = "moving-digits-small"
@@ -127,7 +127,7 @@ class VideoPredictionProblem(Problem):
             *score_rows(near["continued"], near.get("frozen"), ahead, "last given frame copied", note),
         ]
 
-    def by_frame(self, model: nn.Module, split: Split = "test", limit: int | None = None) -> list[Nearness]:
+    def by_frame(self, model: nn.Module, split: Split = "test", limit: int | None = None) -> list[FrameNearness]:
         """How near each frame to come is to its prediction from the given ones, the first of them first."""
         found: list[list[Tensor]] = [[] for _ in range(self.task.predicted)]
         for clips, _, continued in self._predictions(model, split, limit):

@@ -12,7 +12,7 @@ from addnorm.errors import UserError
 from addnorm.reports.claim_chart import claim_chart, scale
 from addnorm.reports.claims_page import claims_page, write_claims_page
 from addnorm.studies import claims
-from addnorm.studies.claim import VERDICTS, Axes, Claim, Finding, Line, said
+from addnorm.studies.claim import VERDICTS, Axes, Claim, Judgement, Line, said
 from addnorm.studies.claims.sinkhorn_is_approximate import SinkhornIsApproximate
 from addnorm.studies.experiments.trend import power, ratio_of_ends
 from addnorm.studies.reproduce import chosen, load, outcome, reproduce
@@ -44,7 +44,7 @@ class Made(Claim):
     def judge(self, measured):
         figure = measured["it"].first
         verdict = "reproduced" if figure.mean == 1 else "not reproduced"
-        return Finding(verdict=verdict, quantity="it", figure=figure, sentence=f"It is {said(figure)}.")
+        return Judgement(verdict=verdict, quantity="it", figure=figure, sentence=f"It is {said(figure)}.")
 
 
 def test_the_folder_is_the_registry_and_a_wrong_name_gets_the_nearest():

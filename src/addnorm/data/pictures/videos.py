@@ -63,7 +63,7 @@ class VideoSplits:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Windows:
+class ClipWindows:
     """Every run of `frames` frames in some videos, as clips."""
 
     videos: tuple[UInt8[np.ndarray, "time height width channels"], ...]
@@ -119,9 +119,9 @@ def load(
     train, validation, test = _hold_out(names, videos, frames, source)
     return VideoSplits(
         origin=source,
-        train=Windows(videos=train, frames=frames),
-        validation=Windows(videos=validation, frames=frames),
-        test=Windows(videos=test, frames=frames),
+        train=ClipWindows(videos=train, frames=frames),
+        validation=ClipWindows(videos=validation, frames=frames),
+        test=ClipWindows(videos=test, frames=frames),
     )
 
 

@@ -65,11 +65,11 @@ def _pool_pairs(pool: list[Verse]) -> list[SentencePair]:
 
 def hard_negatives(first: list[str], second: list[str]) -> list[int | None]:
     """For each first text, the nearest second text that means something else; None where none is near enough."""
-    near = Nearness(second)
+    near = TextNearness(second)
     return [_hard_negative(near, index, near.scores(text)) for index, text in enumerate(first)]
 
 
-def _hard_negative(near: Nearness, index: int, scores: np.ndarray) -> int | None:
+def _hard_negative(near: TextNearness, index: int, scores: np.ndarray) -> int | None:
     paraphrase = scores[index]
     scores[index] = -1
     for _ in range(CANDIDATES):
@@ -82,7 +82,7 @@ def _hard_negative(near: Nearness, index: int, scores: np.ndarray) -> int | None
     return None
 
 
-class Nearness:
+class TextNearness:
     """How near texts are: the cosine of their sets of words, each weighted with ln(N / n_word).
 
     Args:

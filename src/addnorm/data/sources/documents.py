@@ -25,7 +25,7 @@ TEXT, JSON_LINES = (".txt", ".txt.gz"), (".jsonl", ".jsonl.gz", ".ndjson", ".ndj
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class SourcePart:
     """A file, or a split of a data set.
 
     Args:
@@ -43,7 +43,7 @@ class Part:
     encoding: str = UTF8
 
 
-def parts(source: str) -> list[Part]:
+def parts(source: str) -> list[SourcePart]:
     """What a source is made of, in the order in which it is read.
 
     Args:
@@ -55,7 +55,7 @@ def parts(source: str) -> list[Part]:
         UserError: it does not exist, holds nothing to read, or is not understood.
     """
     if source.startswith("hf:"):
-        return [Part(name=name, split=split) for name, split in streamed_dataset.splits(source)]
+        return [SourcePart(name=name, split=split) for name, split in streamed_dataset.splits(source)]
     named = split_names.named(source)
     by_split = {split: _files(name) for split, name in named.items()} or _in_folder(source)
     if not by_split:
@@ -65,13 +65,13 @@ def parts(source: str) -> list[Part]:
     return [_part(file, split if whole or split != "train" else None) for file, split in found]
 
 
-def held_out(source: str, found: Sequence[Part]) -> tuple[str, ...]:
+def held_out(source: str, found: Sequence[SourcePart]) -> tuple[str, ...]:
     """The splits that must be held out of the training documents."""
     given = {part.split for part in found}
     return tuple(split for split in SPLITS[1:] if split not in given)
 
 
-def read(source: str, found: Sequence[Part], field: str, faults: BadRecords, place: Place) -> Iterator[Piece]:
+def read(source: str, found: Sequence[SourcePart], field: str, faults: BadRecords, place: Place) -> Iterator[Piece]:
     """The documents behind a place.
 
     Args:
@@ -95,16 +95,16 @@ def read(source: str, found: Sequence[Part], field: str, faults: BadRecords, pla
             yield from text_blocks(part.name, part.split, faults, start, part.encoding)
 
 
-def plan(found: Sequence[Part]) -> list[dict[str, Any]]:
+def plan(found: Sequence[SourcePart]) -> list[dict[str, Any]]:
     """The parts as plain data: what must be the same when a build is resumed."""
     return [{"name": part.name, "split": part.split, "size": part.size, "changed": part.changed} for part in found]
 
 
-def _part(file: _File, split: str | None) -> Part:
+def _part(file: _File, split: str | None) -> SourcePart:
     path, said = file
     about = path.stat()
     encoding = text_file.encoding_of(path, said)
-    return Part(name=str(path), split=split, size=about.st_size, changed=about.st_mtime_ns, encoding=encoding)
+    return SourcePart(name=str(path), split=split, size=about.st_size, changed=about.st_mtime_ns, encoding=encoding)
 
 
 def _in_folder(source: str) -> dict[str, list[_File]]:

@@ -20,7 +20,7 @@ SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """Values by column, and where they stand: the file and its line, or the split and its row."""
 
     where: str
@@ -82,7 +82,7 @@ class Table:
 
     name: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
     def column(self, wanted: str, usual: Sequence[str], option: str) -> str:
         """The column with a name, or the first with one of its usual names; case does not count.
@@ -103,7 +103,7 @@ class Table:
             )
         return found
 
-    def records(self, make: Callable[[Row], Made], faults: BadRecords | None = None) -> list[Made]:
+    def records(self, make: Callable[[TableRow], Made], faults: BadRecords | None = None) -> list[Made]:
         """What is made of each row; rows that cannot be read are the business of `faults`."""
         faults = faults or BadRecords(skip=False)
         made = (faults.take(make, row) for row in self.rows)
@@ -177,7 +177,7 @@ def _csv_fields(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]
         raise UserError(f"{path}, line {start}: {error}; quote a field that has a comma or a quote in it.") from None
 
 
-def _row(path: Path, number: int, columns: tuple[str, ...], fields: list[str], uneven: bool) -> Row:
+def _row(path: Path, number: int, columns: tuple[str, ...], fields: list[str], uneven: bool) -> TableRow:
     mark = "comma" if path.suffix.lower() == ".csv" else "tab"
     if len(fields) < len(columns):
         raise BadRecord(
@@ -187,7 +187,7 @@ def _row(path: Path, number: int, columns: tuple[str, ...], fields: list[str], u
     if not uneven and any(field.strip() for field in fields[len(columns) :]):
         mend = "quote a field that has a comma in it" if mark == "comma" else "take tabs out of the text"
         raise BadRecord(f"{path}, line {number} has {len(fields)} columns, the first line has {len(columns)}; {mend}.")
-    return Row(where=f"{path}, line {number}", values=dict(zip(columns, fields, strict=False)))
+    return TableRow(where=f"{path}, line {number}", values=dict(zip(columns, fields, strict=False)))
 
 
 def _read_json_lines(path: Path, encoding: str, faults: BadRecords) -> Table:
@@ -200,14 +200,14 @@ def _read_json_lines(path: Path, encoding: str, faults: BadRecords) -> Table:
     return Table(name=str(path), columns=tuple(columns), rows=tuple(rows))
 
 
-def _json_row(where: str, line: str) -> Row:
+def _json_row(where: str, line: str) -> TableRow:
     try:
         values = parsed(line)
     except ValueError as error:
         raise BadRecord(f"{where} is not JSON ({error}); write one object a line.") from None
     if not isinstance(values, dict):
         raise BadRecord(f"{where} is a JSON {type(values).__name__}; write one object {{...}} a line.")
-    return Row(where=where, values=values)
+    return TableRow(where=where, values=values)
 
 
 def _from_hub(source: str) -> dict[str, Table]:
@@ -217,7 +217,7 @@ def _from_hub(source: str) -> dict[str, Table]:
     tables = {}
     for split, own in split_names.of_data_set(splits).items():
         rows = tuple(
-            Row(where=f"{source}, {own} row {number}", values=_with_class_names(row, splits[own]))
+            TableRow(where=f"{source}, {own} row {number}", values=_with_class_names(row, splits[own]))
             for number, row in enumerate(splits[own], start=1)
         )
         tables[split] = Table(name=source, columns=tuple(splits[own].column_names), rows=rows)

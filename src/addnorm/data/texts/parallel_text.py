@@ -8,7 +8,7 @@ from addnorm.data.sets import bible
 from addnorm.data.sources import split_names, tables, text_file, user_files
 from addnorm.data.sources.bad_records import BadRecord, BadRecords
 from addnorm.data.sources.hidden_files import shown_here
-from addnorm.data.sources.tables import Row, Table
+from addnorm.data.sources.tables import Table, TableRow
 from addnorm.data.texts.records import Splits, Translation
 from addnorm.errors import UserError
 
@@ -120,8 +120,8 @@ def _read_hub(table: Table, from_: str, to: str, faults: BadRecords) -> list[Tra
                 f"{table.name} has the languages {', '.join(languages)}, not '{language}'; use one of them."
             )
 
-    def pair(row: Row) -> Translation:
-        both = Row(where=row.where, values=row.values["translation"] or {})
+    def pair(row: TableRow) -> Translation:
+        both = TableRow(where=row.where, values=row.values["translation"] or {})
         return Translation(source=both.text(one), target=both.text(other))
 
     return table.records(pair, faults)

@@ -125,7 +125,7 @@ class _Reading:
         answers = tuple(Answer(text=text, start=start) for text, start in dict.fromkeys(placed))
         return Question(id=name, question=asked, context=context, answers=answers)
 
-    def _flat(self, row: tables.Row) -> Question:
+    def _flat(self, row: tables.TableRow) -> Question:
         """A row as `datasets` has them: answers = {"text": [...], "answer_start": [...]}."""
         context = _get(row.where, row.values, "context", str)
         answers = _get(row.where, row.values, "answers", dict)

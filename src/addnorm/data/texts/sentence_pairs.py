@@ -5,7 +5,7 @@ from __future__ import annotations
 from addnorm.data.sets import paraphrase
 from addnorm.data.sources import tables, user_files
 from addnorm.data.sources.bad_records import BadRecords
-from addnorm.data.sources.tables import Row, Table
+from addnorm.data.sources.tables import Table, TableRow
 from addnorm.data.texts.records import ScoredPair, SentencePair, Splits
 
 NAMED = {"paraphrase": paraphrase.paraphrase_pairs}
@@ -88,7 +88,7 @@ def read(
     labelled = zip(table.rows, labels, strict=True)
     kept = [(row, label) for row, label in labelled if label is not None and label != NO_GOLD_LABEL]
 
-    def pair(row: Row, label: str) -> SentencePair:
+    def pair(row: TableRow, label: str) -> SentencePair:
         return SentencePair(first=row.text(one), second=row.text(other), label=label)
 
     pairs = [found for row, label in kept if (found := faults.take(pair, row, label)) is not None]
@@ -106,7 +106,7 @@ def read_scores(
     one, other = table.column(first, FIRST, "first"), table.column(second, SECOND, "second")
     name = table.column(score, SCORE, "score")
 
-    def pair(row: Row) -> ScoredPair:
+    def pair(row: TableRow) -> ScoredPair:
         return ScoredPair(first=row.text(one), second=row.text(other), score=row.number(name))
 
     return table.records(pair, faults)
@@ -118,7 +118,7 @@ def _tables(source: str, wanted: list[str], faults: BadRecords) -> dict[str, Tab
     whole = found.get("train")
     if len(found) > 1 or whole is None or _SICK_SPLIT not in whole.columns:
         return found
-    parts: dict[str, list[Row]] = {}
+    parts: dict[str, list[TableRow]] = {}
     for row in whole.rows:
         parts.setdefault(_SICK_SPLITS.get(row.text(_SICK_SPLIT), "train"), []).append(row)
     return {split: Table(name=whole.name, columns=whole.columns, rows=tuple(rows)) for split, rows in parts.items()}

@@ -36,7 +36,7 @@ SAVED_CHARACTERS = 16_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class BuildProgress:
     """How far a build is: tokens written, and the share of the files' bytes; None where that is not known."""
 
     tokens: int
@@ -48,7 +48,7 @@ def build(
     out: Path,
     *,
     resume: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[BuildProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Make a token store.
 
@@ -101,7 +101,7 @@ class _Build:
             split: SplitWriter(part, split, self.tokenizer, config.shard_tokens, states.get(split)) for split in SPLITS
         }
 
-    def run(self, on_progress: Callable[[Progress], None] | None) -> dict[str, Any]:
+    def run(self, on_progress: Callable[[BuildProgress], None] | None) -> dict[str, Any]:
         """Read to the end; the index."""
         unsaved = 0
         try:
@@ -193,7 +193,7 @@ class _Build:
             if part.split in ("validation", "test"):
                 yield from self._read(self.parts[: number + 1], Place(part=number))
 
-    def _read(self, parts: list[documents.Part], place: Place) -> Iterator[Piece]:
+    def _read(self, parts: list[documents.SourcePart], place: Place) -> Iterator[Piece]:
         """Pieces whose bad records are told of when they are read for good."""
         faults = BadRecords(skip=self.config.skip_bad)
         return documents.read(self.config.source, parts, self.config.text_field, faults, place)
@@ -214,14 +214,14 @@ class _Build:
         number = int(place / self.config.held_out)
         return self.held[number] if number < len(self.held) else "train"
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> BuildProgress:
         tokens = sum(writer.tokens for writer in self.writers.values())
         total = sum(part.size for part in self.parts)
         done = sum(part.size for part in self.parts[: self.place.part])
         part = self.parts[self.place.part]
         if part.name.endswith(".gz") or part.encoding != UTF8:  # their bytes are not those of the file
-            return Progress(tokens=tokens, share=done / total if total else None)
-        return Progress(tokens=tokens, share=(done + self.place.offset) / total if total else None)
+            return BuildProgress(tokens=tokens, share=done / total if total else None)
+        return BuildProgress(tokens=tokens, share=(done + self.place.offset) / total if total else None)
 
 
 @contextmanager

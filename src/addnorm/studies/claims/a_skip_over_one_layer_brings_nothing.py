@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from addnorm import schemes
 from addnorm.layers.initialise import generator_for, initialise_
 from addnorm.stack import Stack
-from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Line, Measured, OnProgress, said
 from addnorm.studies.experiments.paired import better_by, last_difference
 
 EFFECT = 0.02
@@ -68,12 +68,12 @@ class ASkipOverOneLayerBringsNothing(Claim):
             progress(number / len(arms))
         return lines
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """What skips around one and around two gain over none."""
         gains = {name: last_difference(line, measured["none"]) for name, line in measured.items() if name != "none"}
         helps = {name: better_by(gain, EFFECT) == "reproduced" for name, gain in gains.items()}
         ends = ", ".join(f"{line.label} {said(line.last)}" for line in measured.values())
-        return Finding(
+        return Judgement(
             verdict="reproduced" if helps["2"] and not helps["1"] else "not reproduced",
             quantity="error with a skip around one linear minus error without skips",
             figure=gains["1"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Line, Measured, OnProgress, said
 from addnorm.studies.experiments.paired_training import EMBEDDING, short_run, train_all
 from addnorm.studies.statistics import Estimate, paired_difference
 
@@ -64,14 +64,14 @@ class BatchNormNeedsLargeBatches(Claim):
             for norm, label in LABELS.items()
         }
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """The lag at the smallest batch, and how much of it a larger batch takes away."""
         small, large = min(self.batches), max(self.batches)
         lags = {size: _lags(measured, size) for size in (small, large)}
         lag, shrinks = _mean(lags[small]), paired_difference(lags[small], lags[large])
         assert shrinks is not None
         holds = all(found.mean - (found.half_width or 0.0) > 0 for found in (lag, shrinks))
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity=f"BatchNorm's lag behind LayerNorm at batches of {small}, nats a token",
             figure=lag,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, signal_flow, toy
@@ -47,11 +47,11 @@ class BranchGradientsShrinkAsOneOverDepth(FreshClaim):
         labels = {"keel": "KEEL", "complete-p": "CompleteP", "pre-norm": "Pre-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, gradient)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """Both exponents."""
         keel, complete = power(measured["keel"]), power(measured["complete-p"])
         holds = all(abs(found.mean - EXPECTED) <= WITHIN for found in (keel, complete))
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity="exponent of the depth in KEEL's gradients",
             figure=keel,

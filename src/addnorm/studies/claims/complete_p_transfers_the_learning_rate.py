@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Line, Measured, OnProgress, said
 from addnorm.studies.experiments.paired_training import EMBEDDING, short_run, train_all
 from addnorm.studies.statistics import Estimate, estimate
 
@@ -67,14 +67,14 @@ class CompletePTransfersTheLearningRate(Claim):
             for name, label in LABELS.items()
         }
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """What the shallow model's best rate costs the deep ones."""
         complete = _cost(measured["shallow"], measured["complete-p"])
         pre = _cost(measured["shallow"], measured["pre-norm"])
         transfers = complete.mean < max(NOTICEABLE, pre.mean / 2)
         verdict = "reproduced" if transfers else "not reproduced"
         same = transfers and pre.mean < NOTICEABLE
-        return Finding(
+        return Judgement(
             verdict="not testable at this size" if same else verdict,
             quantity="cost of the shallow model's rate in CompleteP, nats a token",
             figure=complete,

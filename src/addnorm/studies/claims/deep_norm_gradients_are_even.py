@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, first_over_last_gradient, toy
@@ -44,12 +44,12 @@ class DeepNormGradientsAreEven(FreshClaim):
         labels = {"deep-norm": "DeepNorm", "post-norm": "Post-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, ratio)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """The ratio at every depth."""
         line = measured["deep-norm"]
         means = [line.at(depth).mean for depth in sorted(line.points)]
         holds = all(LOW <= mean <= HIGH for mean in means)
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity=f"first over last gradient of DeepNorm at {max(self.depths)} layers",
             figure=line.last,

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from addnorm.probes.signal import rms
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, loss_of, random_tokens, toy
@@ -58,11 +58,11 @@ class DeepNormUpdateIsBounded(FreshClaim):
         labels = {"deep-norm": "DeepNorm", "post-norm": "Post-LN", BIASES: "DeepNorm, biases alone"}
         return lines_over(labels, self.depths, self.seeds, progress, partial(self._change, start))
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """Both exponents."""
         deep, post = power(measured["deep-norm"]), power(measured["post-norm"])
         holds = deep.mean <= BOUNDED and post.mean >= deep.mean + APART
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity="exponent of the depth in DeepNorm's change",
             figure=deep,

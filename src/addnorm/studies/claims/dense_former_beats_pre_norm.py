@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.paired import better_by, last_difference
 from addnorm.studies.experiments.paired_training import EMBEDDING, curves, short_run, train_all
 
@@ -49,10 +49,10 @@ class DenseFormerBeatsPreNorm(Claim):
         config = short_run(self.steps, num_layers=self.num_layers, learning_rate=self.learning_rate, warm_up=0.1)
         return curves(train_all({name: replace(config, scheme=name) for name in LABELS}, self.seeds, progress), LABELS)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """The difference at the end."""
         difference = last_difference(measured["dense-former"], measured["pre-norm"])
-        return Finding(
+        return Judgement(
             verdict=better_by(difference, EFFECT),
             quantity="DenseFormer's last loss minus Pre-LN's, nats a token",
             figure=difference,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Line, Measured, OnProgress, said
 from addnorm.studies.experiments.mixing import balanced, drawn
 
 GONE = 1e-2
@@ -57,7 +57,7 @@ class DoublyStochasticProductsHomogenise(Claim):
             progress(number / len(LABELS))
         return lines
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """What is left over the largest number of matrices."""
         free, near = measured["free"], measured["near-identity"]
         falls = all(
@@ -66,7 +66,7 @@ class DoublyStochasticProductsHomogenise(Claim):
             for path in line.by_seed()
             for (_, earlier), (_, later) in zip(path, path[1:], strict=False)
         )
-        return Finding(
+        return Judgement(
             verdict="reproduced" if falls and free.last.mean < GONE else "not reproduced",
             quantity=f"distance left after {max(self.depths)} matrices from unbiased logits",
             figure=free.last,

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over, values_of
 from addnorm.studies.experiments.toy import Start, loss_of, output_weight, random_tokens, toy
@@ -68,14 +68,14 @@ class GeneralisationsStartAsPreNorm(FreshClaim):
         labels = {name: name for name in (*self.candidates, NEARLY, CONTROL)}
         return lines_over(labels, self.depths, self.seeds, progress, partial(_difference, start))
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """The worst scheme at its worst depth, and the control at its best."""
         worst = {name: max(values_of(line)) for name, line in measured.items() if name not in (NEARLY, CONTROL)}
         last = max(worst, key=lambda name: worst[name])
         unequal = [f"{name} ({figure:.2g})" for name, figure in worst.items() if not figure <= EQUAL]
         control = min(values_of(measured[CONTROL]))
         ends = f"; not equal: {', '.join(unequal)}" if unequal else ""
-        return Finding(
+        return Judgement(
             verdict="reproduced" if not unequal and control > EQUAL else "not reproduced",
             quantity=f"relative difference of {last} from Pre-LN at {max(self.depths)} layers",
             figure=measured[last].last,

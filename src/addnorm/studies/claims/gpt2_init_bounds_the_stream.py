@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, stream_rms, toy
@@ -49,11 +49,11 @@ class Gpt2InitBoundsTheStream(FreshClaim):
         labels = {"gpt2-init": "GPT-2 init", "pre-norm": "Pre-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, size)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """By how much each grows."""
         scaled, plain = ratio_of_ends(measured["gpt2-init"]), ratio_of_ends(measured["pre-norm"])
         low, high = min(self.depths), max(self.depths)
-        return Finding(
+        return Judgement(
             verdict="reproduced" if scaled.mean < BOUNDED and plain.mean > GROWS else "not reproduced",
             quantity=f"growth of the RMS from {low} to {high} layers with GPT-2's init",
             figure=scaled,

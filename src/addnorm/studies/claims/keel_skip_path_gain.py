@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from addnorm import schemes
-from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.independent_updates import pass_noise
 from addnorm.studies.experiments.lines import lines_over
 
@@ -51,7 +51,7 @@ class KeelSkipPathGain(Claim):
         """The part that is left, by depth."""
         return lines_over(LABELS, self.depths, self.seeds, progress, self._gain)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """The parts at the largest depth."""
         keel, post = measured["keel"], measured["post-norm"]
         deepest = max(keel.points)
@@ -59,7 +59,7 @@ class KeelSkipPathGain(Claim):
         lost = max(abs(post.at(depth).mean) for depth in post.points if depth >= min(24, deepest))
         floor = 3 / math.sqrt(self.d_model * self.tokens)
         holds = keel.last.mean > KEPT and lost < floor
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity=f"part of the embedding that KEEL keeps over {deepest:g} sublayers",
             figure=keel.last,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, stream_rms, toy
@@ -48,11 +48,11 @@ class LayerNormScalingSlowsStreamGrowth(FreshClaim):
         labels = {"layer-norm-scaling": "LNS", "pre-norm": "Pre-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, variance)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """Both exponents of the depth."""
         scaled, pre = power(measured["layer-norm-scaling"]), power(measured["pre-norm"])
         holds = pre.mean > 0 and scaled.mean <= SLOWER * pre.mean
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity="exponent of the depth in LNS's variance",
             figure=scaled,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, signal_flow, toy
@@ -46,10 +46,10 @@ class LayerScaleStartsNearTheIdentity(FreshClaim):
         labels = {"layer-scale": "LayerScale", "pre-norm": "Pre-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, gradient)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """Both gradients at the largest depth."""
         scaled, pre = measured["layer-scale"].last, measured["pre-norm"].last
-        return Finding(
+        return Judgement(
             verdict="reproduced" if 0 < scaled.mean < TINY * pre.mean else "not reproduced",
             quantity=f"largest branch gradient of LayerScale at {max(self.depths)} layers",
             figure=scaled,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Line, Measured, OnProgress, said
 from addnorm.studies.experiments.mixing import balanced, drawn, gain
 
 BOUNDED = 2.0
@@ -60,11 +60,11 @@ class MHCBoundsTheCompositeGain(Claim):
             progress(number / len(LABELS))
         return lines
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """Both gains over the largest number of matrices."""
         free, bound = measured["free"].last, measured["balanced"].last
         holds = bound.mean <= BOUNDED and free.mean > EXPLODES
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity=f"largest gain of {max(self.depths)} of mHC's matrices",
             figure=bound,

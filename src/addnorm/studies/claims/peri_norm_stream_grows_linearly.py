@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, stream_rms, toy
@@ -46,11 +46,11 @@ class PeriNormStreamGrowsLinearly(FreshClaim):
 
         return lines_over({"peri-norm": "Peri-LN", "pre-norm": "Pre-LN"}, self.depths, self.seeds, progress, variance)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """The exponent of the depth."""
         peri = power(measured["peri-norm"])
         deepest = max(measured["peri-norm"].points)
-        return Finding(
+        return Judgement(
             verdict="reproduced" if abs(peri.mean - 1) <= WITHIN else "not reproduced",
             quantity="exponent of the depth in Peri-LN's variance",
             figure=peri,

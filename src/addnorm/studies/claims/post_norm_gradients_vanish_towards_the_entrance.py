@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, first_over_last_gradient, toy
@@ -48,11 +48,11 @@ class PostNormGradientsVanishTowardsTheEntrance(FreshClaim):
 
         return lines_over({"post-norm": "Post-LN", "b2t": "B2T"}, self.depths, self.seeds, progress, ratio)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """Both ratios at the largest depth."""
         post, b2t = measured["post-norm"].last, measured["b2t"].last
         holds = post.mean < VANISHES and b2t.mean > post.mean
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity=f"first over last gradient of Post-LN at {max(self.depths)} layers",
             figure=post,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.paired import better_by, last_difference
 from addnorm.studies.experiments.paired_training import EMBEDDING, curves, short_run, train_all
 
@@ -67,12 +67,12 @@ class PostNormNeedsWarmUp(Claim):
         }
         return curves(train_all(arms, self.seeds, progress), LABELS)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """What warm-up gains in both."""
         post = last_difference(measured["post-warm"], measured["post-cold"])
         pre = last_difference(measured["pre-warm"], measured["pre-cold"])
         verdict = better_by(post, EFFECT)
-        return Finding(
+        return Judgement(
             verdict="not reproduced" if verdict == "reproduced" and pre.mean <= post.mean else verdict,
             quantity="what warm-up changes in Post-LN's last loss, nats a token",
             figure=post,

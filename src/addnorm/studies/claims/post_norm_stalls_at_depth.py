@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.paired_training import EMBEDDING, LEARNED, curves, entropy_line, short_run, train_all
 
 LABELS = {
@@ -62,7 +62,7 @@ class PostNormStallsAtDepth(Claim):
         lines = curves(runs, LABELS)
         return {**lines, "entropy": entropy_line(runs, lines["pre-norm"])}
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """Who ends below the unigram entropy."""
         bar = measured["entropy"].last.mean - LEARNED
         ends = {name: measured[name].points[max(measured[name].points)] for name in LABELS}
@@ -71,7 +71,7 @@ class PostNormStallsAtDepth(Claim):
         stalls = not any(end < bar for end in ends["post-norm"])
         verdict = "reproduced" if stalls and not stuck else "not reproduced"
         listed = ", ".join(f"{LABELS[name]} {said(measured[name].last)}" for name in LABELS)
-        return Finding(
+        return Judgement(
             verdict="not testable at this size" if len(stuck) == len(others) else verdict,
             quantity="Post-LN's last validation loss",
             figure=measured["post-norm"].last,

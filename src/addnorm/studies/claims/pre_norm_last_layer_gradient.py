@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, output_weight, signal_flow, toy
@@ -57,13 +57,13 @@ class PreNormLastLayerGradient(FreshClaim):
         labels = {"pre-norm": "Pre-LN", "post-norm": "Post-LN"}
         return lines_over(labels, self.depths, self.seeds, progress, gradient)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """Both exponents of the depth."""
         pre, post = power(measured["pre-norm"]), power(measured["post-norm"])
         holds = abs(pre.mean - EXPECTED) <= WITHIN and post.mean >= SHRINKS
         deepest = max(self.depths)
         ends = f"at {deepest} layers {said(measured['pre-norm'].last)} and {said(measured['post-norm'].last)}"
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity="exponent of the depth in Pre-LN's last gradient",
             figure=pre,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from addnorm.models.decoder import Transformer
 from addnorm.probes.signal import rms
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over
 from addnorm.studies.experiments.toy import Start, random_tokens, toy
@@ -56,10 +56,10 @@ class ResPostNormNeedsQKNorm(FreshClaim):
         labels = {"none": "without QK-norm", "rms": "with QK-norm"}
         return lines_over(labels, self.depths, self.seeds, progress, scores)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """How both grow."""
         free, normed = power(measured["none"]), ratio_of_ends(measured["rms"])
-        return Finding(
+        return Judgement(
             verdict="reproduced" if free.mean > GROWS and normed.mean < BOUNDED else "not reproduced",
             quantity="exponent of the depth in the scores without QK-norm",
             figure=free,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.paired_training import EMBEDDING, curves, short_run, train_all
 from addnorm.studies.statistics import estimate
 
@@ -54,14 +54,14 @@ class ReZeroStartsFaster(Claim):
         )
         return curves(train_all({name: replace(config, scheme=name) for name in LABELS}, self.seeds, progress), LABELS)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """The ratio of steps, seed by seed."""
         pairs = zip(measured["rezero"].by_seed(), measured["pre-norm"].by_seed(), strict=True)
         ratio = estimate([_steps_ratio(rezero, pre) for rezero, pre in pairs])
         high = ratio.mean + (ratio.half_width or 0.0)
         low = ratio.mean - (ratio.half_width or 0.0)
         verdict = "reproduced" if high < 1 else "not reproduced"
-        return Finding(
+        return Judgement(
             verdict="not testable at this size" if low <= 0.64 and 1 <= high < math.inf else verdict,
             quantity="ReZero's steps over Pre-LN's to the same loss",
             figure=ratio,

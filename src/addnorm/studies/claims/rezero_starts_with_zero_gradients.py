@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from addnorm.studies.claim import Axes, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.fresh import FreshClaim
 from addnorm.studies.experiments.lines import lines_over, values_of
 from addnorm.studies.experiments.toy import Start, signal_flow, toy
@@ -47,11 +47,11 @@ class ReZeroStartsWithZeroGradients(FreshClaim):
         labels = {"branches": "largest of the branches", "gates": "smallest of the gates"}
         return lines_over(labels, self.depths, self.seeds, progress, gradient)
 
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """Exactly zero, and not zero."""
         branch = max(values_of(measured["branches"]))
         gate = min(values_of(measured["gates"]))
-        return Finding(
+        return Judgement(
             verdict="reproduced" if branch == 0 and gate > 0 else "not reproduced",
             quantity=f"largest branch gradient at {max(self.depths)} layers",
             figure=measured["branches"].last,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from addnorm import tasks
-from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Line, Measured, OnProgress, said
 from addnorm.studies.experiments.paired_training import EMBEDDING, LEARNED, Trained, short_run, trained
 from addnorm.studies.statistics import estimate
 from addnorm.training.run import load_model
@@ -77,7 +77,7 @@ class SingleLayersCanBeDeleted(Claim):
             lines[name] = Line(label=label, points={i: tuple(values) for i, values in enumerate(by_sublayer)})
         return lines
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """The median over sublayers, seed by seed."""
         pre, plain = (
             estimate([median(loss for _, loss in path) for path in measured[name].by_seed()]) for name in LABELS
@@ -87,7 +87,7 @@ class SingleLayersCanBeDeleted(Claim):
         lost = (
             f"{said(plain)} of what the plain net has" if math.isfinite(plain.mean) else "the plain net learned nothing"
         )
-        return Finding(
+        return Judgement(
             verdict=verdict if math.isfinite(plain.mean) else "not testable at this size",
             quantity="share of what Pre-LN learned that the median deletion loses",
             figure=pre,

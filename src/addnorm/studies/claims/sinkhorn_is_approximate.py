@@ -11,7 +11,7 @@ from torch import Tensor
 
 from addnorm.kernels.sinkhorn import sinkhorn
 from addnorm.layers.initialise import generator_for
-from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.lines import lines_over, values_of
 
 EXACT = 1e-5  # some ten float32 roundings of sums of 24 terms below 1
@@ -60,12 +60,12 @@ class SinkhornIsApproximate(Claim):
         labels = {"sinkhorn": f"Sinkhorn, {self.iterations} iterations", "permutations": "mean of permutations"}
         return lines_over(labels, self.spreads, self.seeds, progress, error)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """The errors at the largest spread."""
         iterated, averaged = measured["sinkhorn"], measured["permutations"]
         worst = max(values_of(averaged))
         holds = iterated.last.mean > APPARENT and worst < EXACT
-        return Finding(
+        return Judgement(
             verdict="reproduced" if holds else "not reproduced",
             quantity=f"largest column error of Sinkhorn at spread {max(iterated.points):g}",
             figure=iterated.last,

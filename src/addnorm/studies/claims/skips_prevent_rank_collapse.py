@@ -13,7 +13,7 @@ from addnorm import schemes
 from addnorm.layers.attention import Attention
 from addnorm.layers.initialise import generator_for, initialise_
 from addnorm.stack import Stack
-from addnorm.studies.claim import Axes, Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Line, Measured, OnProgress, said
 from addnorm.studies.statistics import Estimate, estimate
 
 ORDER = 2.0
@@ -64,11 +64,11 @@ class SkipsPreventRankCollapse(Claim):
             progress(number / len(LABELS))
         return lines
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """The order of convergence without skips, and what is left with them."""
         alone, skipped = measured["plain"], measured["pre-norm"].last
         order = _order(alone)
-        return Finding(
+        return Judgement(
             verdict="reproduced" if order.mean > ORDER and skipped.mean > KEPT else "not reproduced",
             quantity="order of convergence without skips (3 in theory, 1 would be geometric)",
             figure=order,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from addnorm import schemes
 from addnorm.probes.signal import rms
-from addnorm.studies.claim import Axes, Claim, Finding, Measured, OnProgress, said
+from addnorm.studies.claim import Axes, Claim, Judgement, Measured, OnProgress, said
 from addnorm.studies.experiments.independent_updates import pass_noise
 from addnorm.studies.experiments.lines import lines_over, values_of
 
@@ -54,12 +54,12 @@ class VariancePreservingSumsKeepUnitVariance(Claim):
 
         return lines_over(LABELS, self.depths, self.seeds, progress, variance)
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """The scheme that strays farthest."""
         kept = {name: line for name, line in measured.items() if name != "pre-norm"}
         strayed = {name: max(abs(value - 1) for value in values_of(line)) for name, line in kept.items()}
         last = max(strayed, key=lambda name: strayed[name])
-        return Finding(
+        return Judgement(
             verdict="reproduced" if strayed[last] <= WITHIN else "not reproduced",
             quantity=f"variance of {LABELS[last]} after {max(self.depths)} sublayers",
             figure=kept[last].last,

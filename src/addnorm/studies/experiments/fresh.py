@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from addnorm.errors import unknown
-from addnorm.studies.claim import Claim, Finding, Line, Measured, OnProgress, said
+from addnorm.studies.claim import Claim, Judgement, Line, Measured, OnProgress, said
 from addnorm.studies.experiments.toy import STARTS, Start
 
 
@@ -36,7 +36,7 @@ class FreshClaim(Claim):
         """Run the experiment from one start."""
 
     @abstractmethod
-    def judge_at(self, measured: Measured) -> Finding:
+    def judge_at(self, measured: Measured) -> Judgement:
         """What the numbers of one start say."""
 
     def measure(self, progress: OnProgress) -> Measured:
@@ -57,7 +57,7 @@ class FreshClaim(Claim):
         """Those of the first start."""
         return {key: line for key, line in measured.items() if _BETWEEN not in key}
 
-    def judge(self, measured: Measured) -> Finding:
+    def judge(self, measured: Measured) -> Judgement:
         """The first start's finding, with what the others give."""
         finding = self.judge_at(self.shown(measured))
         elsewhere = {start: self.judge_at(lines) for start in self.starts[1:] if (lines := _of(measured, start))}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-class Passage(NamedTuple):
+class StreamPassage(NamedTuple):
     """The embedding, the stream after the last write, and what the exit made of it."""
 
     embedding: Float[Tensor, "tokens d_model"]
@@ -24,7 +24,7 @@ class Passage(NamedTuple):
 
 
 @torch.no_grad()
-def pass_noise(scheme: Scheme, depth: int, shape: tuple[int, int], seed: int) -> Passage:
+def pass_noise(scheme: Scheme, depth: int, shape: tuple[int, int], seed: int) -> StreamPassage:
     """Run the connections of a fresh stack, with noise of RMS 1 in place of every sublayer's output.
 
     Args:
@@ -41,4 +41,4 @@ def pass_noise(scheme: Scheme, depth: int, shape: tuple[int, int], seed: int) ->
         _, skip = connection.read(state)
         state = connection.write(skip, torch.randn(shape, generator=generator))
     out = scheme.exit(d_model)
-    return Passage(embedding=embedding, stream=out.collapse(state), hidden=out(state))
+    return StreamPassage(embedding=embedding, stream=out.collapse(state), hidden=out(state))

@@ -20,7 +20,7 @@ _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class TranslationMetric:
     """A metric of the translations of a whole split, and the signature that says how it was computed."""
 
     name: str
@@ -28,7 +28,7 @@ class Measured:
     signature: str
 
 
-def measured(translations: Sequence[str], references: Sequence[str], words: str = "13a") -> list[Measured]:
+def measured(translations: Sequence[str], references: Sequence[str], words: str = "13a") -> list[TranslationMetric]:
     """BLEU and chrF of whole texts, in per cent; sacrebleu splits the words, as `words` says; the signature has it.
 
     BLEU: Papineni et al. 2002; chrF: Popovic 2015; signatures: Post 2018, arXiv:1804.08771.
@@ -40,7 +40,7 @@ def measured(translations: Sequence[str], references: Sequence[str], words: str 
     for metric in (sacrebleu().BLEU(tokenize=words), sacrebleu().CHRF()):
         score = metric.corpus_score(list(translations), [list(references)])
         signature = str(metric.get_signature())
-        found.append(Measured(name=score.name.rstrip("0123456789"), value=score.score, signature=signature))
+        found.append(TranslationMetric(name=score.name.rstrip("0123456789"), value=score.score, signature=signature))
     return found
 
 

@@ -69,7 +69,7 @@ class Framing:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Windows:
+class ContextWindows:
     """The windows of a split's questions.
 
     Args:
@@ -102,7 +102,7 @@ class Windows:
 
 
 @lru_cache(maxsize=6)  # three splits, for the runs of a comparison that follow each other in one process
-def windows(framing: Framing, questions: tuple[Question, ...]) -> Windows:
+def windows(framing: Framing, questions: tuple[Question, ...]) -> ContextWindows:
     """The windows of questions, in their order.
 
     Raises:
@@ -116,7 +116,7 @@ def windows(framing: Framing, questions: tuple[Question, ...]) -> Windows:
         encoded += rows
         numbers += [number] * len(rows)
         spans += found
-    return Windows(
+    return ContextWindows(
         rows=TokenRows.of(encoded, framing.frame.pad),
         offsets=tuple(row.offsets.astype(np.int32) for row in encoded),
         question=np.array(numbers, dtype=np.int64),

@@ -22,7 +22,7 @@ from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.models.span import SpanModel
 from addnorm.task import Prediction, Reader, evaluating
-from addnorm.tasks.questions.context_windows import Framing, Windows, answerable, windows
+from addnorm.tasks.questions.context_windows import ContextWindows, Framing, answerable, windows
 from addnorm.tasks.text.encoder_texts import TextFrame, real
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class QuestionReader(Reader):
         self.tokenizer.save(folder / tokenizer.FILE)
         self.answering.save(folder)
 
-    def windows(self, questions: Sequence[Question], limit: int) -> Windows:
+    def windows(self, questions: Sequence[Question], limit: int) -> ContextWindows:
         """The windows of questions, in rows of `limit` tokens at most."""
         return windows(Framing(frame=self.frame, limit=limit, stride=self.stride), tuple(questions))
 

@@ -22,7 +22,7 @@ MOST_DB = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nearness:
+class FrameNearness:
     """Means over frames; pixels from 0 to 1.
 
     Args:
@@ -36,7 +36,7 @@ class Nearness:
     ssim: float
 
 
-def nearness(predicted: Float[Tensor, "*n channels height width"], true: Tensor) -> Nearness:
+def nearness(predicted: Float[Tensor, "*n channels height width"], true: Tensor) -> FrameNearness:
     """All three, each the mean over frames."""
     return mean_of([each_frame(predicted, true)])
 
@@ -48,10 +48,10 @@ def each_frame(predicted: Float[Tensor, "*n channels height width"], true: Tenso
     return torch.stack([errors, decibels(errors), similarities(predicted, true)])
 
 
-def mean_of(parts: list[Float[Tensor, "3 frames"]]) -> Nearness:
+def mean_of(parts: list[Float[Tensor, "3 frames"]]) -> FrameNearness:
     """The mean over the frames of all parts."""
     mse, psnr, ssim = torch.cat(parts, dim=1).mean(1).tolist()
-    return Nearness(mse=mse, psnr=psnr, ssim=ssim)
+    return FrameNearness(mse=mse, psnr=psnr, ssim=ssim)
 
 
 def squared_errors(predicted: Float[Tensor, "n channels height width"], true: Tensor) -> Float[Tensor, "n"]:
@@ -80,7 +80,9 @@ def similarities(x: Float[Tensor, "n channels height width"], y: Tensor) -> Floa
     return (above / below).flatten(1).mean(1)
 
 
-def score_rows(model: Nearness, trivial: Nearness | None, suffix: str, trivial_name: str, note: str) -> list[Score]:
+def score_rows(
+    model: FrameNearness, trivial: FrameNearness | None, suffix: str, trivial_name: str, note: str
+) -> list[Score]:
     """The three as scores, each beside the trivial answer's; the note goes with the error."""
     rows = (("MSE", "mse", "lower"), ("PSNR", "psnr", "higher"), ("SSIM", "ssim", "higher"))
     return [
