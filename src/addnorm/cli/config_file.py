@@ -39,10 +39,11 @@ def read_config(path: Path, flags: Mapping[str, Flag]) -> dict[str, Entry]:
 def to_toml(values: Mapping[str, Any], flags: Mapping[str, Flag]) -> str:
     """The values as a TOML file that `read_config` reads back, with what each field means."""
     lines = []
-    for name, value in values.items():
+    for name, flag in flags.items():
+        value = values[name]
         # TOML has no null: a field that is None by default is left out, as a comment that shows its name.
-        unset = value is None and flags[name].default is None
-        lines += [f"# {flags[name].text}", f"# {name} = ..." if unset else f"{name} = {_toml(value)}", ""]
+        unset = value is None and flag.default is None
+        lines += [f"# {flag.text}", f"# {name} = ..." if unset else f"{name} = {_toml(value)}", ""]
     return "\n".join(lines)
 
 

@@ -62,8 +62,17 @@ class Flag:
 
 @cache
 def flags_of(*owners: type) -> dict[str, Flag]:
-    """The flags of a command by field name, in the order of the dataclasses' fields."""
-    return {field.name: _flag(owner, field) for owner in owners for field in fields(owner)}
+    """The flags of a command by field name: a dataclass's own fields, then those of its bases, the nearest first."""
+    return {
+        field.name: _flag(owner, field)
+        for owner in owners
+        for field in sorted(fields(owner), key=lambda field: owner.__mro__.index(_origin(owner, field.name)))
+    }
+
+
+def _origin(owner: type, name: str) -> type:
+    """The base that a field comes from, be its default another one here."""
+    return next(base for base in reversed(owner.__mro__) if name in inspect.get_annotations(base))
 
 
 def _flag(owner: type, field: Field[Any]) -> Flag:

@@ -8,9 +8,8 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from addnorm.cli.invoke import Complete
+from addnorm.config import INIT_RULES
 
-FRESH = ("xavier", "normal")
-"""Values of `--init` that bring no shape with them."""
 SCORE_ITEMS = 200
 """Validation items that the runs of a comparison are scored on, where the loss is not the metric itself."""
 
@@ -22,6 +21,7 @@ def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
     """
 
     def complete(values: Mapping[str, Any]) -> dict[str, Any]:
+        values = {name: value for name, value in values.items() if value is not None or name != "segments"}
         merged, training = dict(values), {}
         if "task" in values:
             from addnorm import tasks
@@ -32,8 +32,8 @@ def of_task(kind: Literal["defaults", "comparison"]) -> Complete:
             own = training if kind == "defaults" else {**_for_a_comparison(training), **task.comparison}
             merged = tasks.with_defaults(values, own)
         merged |= _of_store(merged)
-        init = merged.get("init", FRESH[0])
-        if init in FRESH:
+        init = merged.get("init", INIT_RULES[0])
+        if init in INIT_RULES:
             return merged
         if kind == "comparison":
             from addnorm.studies import pretrained

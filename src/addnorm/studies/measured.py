@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from addnorm.studies.spec import Arm
 from addnorm.studies.store import RunRecord
@@ -25,10 +25,12 @@ class Curve:
     validation_loss: tuple[float, ...]
     broken: bool
     """Whether the run diverged: no later loss exists."""
+    stopped: bool = False
+    """Whether the run stopped early: what it leaves is its model of the lowest loss."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the run used up its budget."""
+        """Whether the run used up its budget, or stopped because more of it would not help."""
         return bool(self.tokens) and not self.broken
 
     def at_tokens(self, tokens: float) -> float:
@@ -41,13 +43,17 @@ class Curve:
 
     def share_at_time(self, wall_s: float) -> float:
         """The share of the run's tokens that it had seen after so many seconds of training."""
-        return _between(self.wall_s, self.tokens, wall_s) / self.tokens[-1]
+        return _between(self.wall_s, self.tokens, min(wall_s, self.wall_s[-1])) / self.tokens[-1]
 
     def _at(self, axis: Sequence[float], place: float) -> float:
-        """The loss on the line between two measurements; infinite after the end of a diverged run.
+        """The loss on the line between two measurements.
+
+        After its end a diverged run has an infinite one, and one that stopped early has its lowest.
 
         Nothing is extrapolated: a place after the last measurement of a whole run would be a mistake of the caller.
         """
+        if self.stopped and place >= axis[-1]:
+            return min(self.validation_loss)
         if not axis or place > axis[-1]:
             return math.inf if self.broken else math.nan
         return _between(axis, self.validation_loss, place)
@@ -120,12 +126,12 @@ def measured(arm: Arm, records: Iterable[RunRecord]) -> Measured:
 
 
 def equal_tokens(group: Sequence[Measured]) -> float:
-    """The tokens at which the losses of one depth are compared: the most that every whole run has seen.
+    """The tokens at which the losses of one depth are compared: the most that every run with a whole budget has seen.
 
     With a budget in tokens that is the budget, and the losses are the final ones. With a budget in seconds the fast
     runs are read where the slowest stood at its end.
     """
-    return min((curve.tokens[-1] for curve in _whole(group)), default=0.0)
+    return _end([curve for item in group for curve in item.curves], "tokens")
 
 
 def equal_time(group: Sequence[Measured]) -> dict[int, float]:
@@ -137,12 +143,16 @@ def equal_time(group: Sequence[Measured]) -> dict[int, float]:
     scheme a whole schedule. Seed by seed, because the arms of a seed are trained next to each other: a machine that
     slows down between the seeds slows the yardstick too.
     """
-    seeds = {curve.seed for curve in _whole(group)}
-    return {seed: min(curve.wall_s[-1] for curve in _whole(group) if curve.seed == seed) for seed in sorted(seeds)}
+    curves = [curve for item in group for curve in item.curves if curve.is_whole]
+    seeds = sorted({curve.seed for curve in curves})
+    return {seed: _end([curve for curve in curves if curve.seed == seed], "wall_s") for seed in seeds}
 
 
-def _whole(group: Sequence[Measured]) -> list[Curve]:
-    return [curve for item in group for curve in item.curves if curve.is_whole]
+def _end(curves: Sequence[Curve], axis: Literal["tokens", "wall_s"]) -> float:
+    """Where the first run with a whole budget ends; where all stopped early, the last of them."""
+    whole = [curve for curve in curves if curve.is_whole]
+    full = [getattr(curve, axis)[-1] for curve in whole if not curve.stopped]
+    return min(full) if full else max((getattr(curve, axis)[-1] for curve in whole), default=0.0)
 
 
 def _curve(record: RunRecord) -> Curve:
@@ -153,6 +163,7 @@ def _curve(record: RunRecord) -> Curve:
         wall_s=_column(rows, "wall_s"),
         validation_loss=_column(rows, "loss"),
         broken=record.result["status"] == "diverged",
+        stopped=record.result["status"] == "stopped early",
     )
 
 

@@ -7,19 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from addnorm.config import RunConfig
+from addnorm.checks import Count, Depth, NotNegative, Probability, Seconds, Whole
+from addnorm.config import Recipe, RunConfig
 from addnorm.errors import unknown
 from addnorm.studies.spec_checks import (
+    ErrorRate,
+    Seeds,
     check_lists,
-    check_numbers,
     check_scheme,
+    check_seeds,
     refuse_repeats,
     to_tuples_,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig:
+class CompareConfig(Recipe):
     """A comparison of residual schemes: every scheme, depth and learning rate is an arm, trained once per seed.
 
     In all arms of a seed the sublayers start from the same weights and see the same batches.
@@ -36,134 +39,58 @@ class CompareConfig:
     """Residual schemes: names of `addnorm schemes`, with optional fields: "layer-scale(init=0.1)"."""
     baseline: str = "pre-norm"
     """The scheme that the others are held against; added to the schemes if it is not among them."""
-    layers: tuple[int, ...] = (2, 24)
+    layers: tuple[Depth, ...] = (2, 24)
     """Depths, in layers of attention and feed-forward."""
-    tokens: tuple[int, ...] = (38_400,)
+    tokens: tuple[Count, ...] = (38_400,)
     """Budget of a run in training tokens: one number, or one for each depth."""
-    steps: tuple[int, ...] | None = None
+    steps: tuple[Count, ...] | None = None
     """Budget of a run in steps instead of tokens: one number, or one for each depth."""
-    seconds: tuple[float, ...] | None = None
+    seconds: tuple[Seconds, ...] | None = None
     """Budget of a run in seconds of training instead of tokens: one number, or one for each depth."""
     # 24 layers, 180 steps, seed 0, warm-up 0.3, nats at 1e-3, 2e-3, 4e-3, 8e-3: pre-norm 3.20, 2.94, 2.76, 2.68;
     # deep-norm 3.00, 2.72, 2.59, 2.64; post-norm and plain stay above 3.34, the unigram entropy, at all four.
-    learning_rates: tuple[float, ...] = (4e-3,)
+    learning_rates: tuple[NotNegative, ...] = (4e-3,)
     """Peak learning rates of AdamW."""
     pick: Literal["each", "best"] = "each"
     """With several learning rates: each is an arm of its own, or a scheme is shown at its best for the depth."""
-    seeds: int = 5
+    seeds: Seeds = 5
     """Paired seeds; intervals and decisions need 3 or more."""
-    tuning_seeds: int = 1
+    tuning_seeds: Seeds = 1
     """With several learning rates: the first so many seeds choose a scheme's best rate, the others judge it."""
-    margin: float = 0.01
+    margin: NotNegative = 0.01
     """Differences of loss below it do not matter: schemes whose interval lies inside it are called equal."""
-    score_margin: float = 0.5
+    score_margin: NotNegative = 0.5
     """The same for a task's own metric, in its points."""
-    error: float = 0.05
+    error: ErrorRate = 0.05
     """How often the differences of a comparison, taken together, may hold one that is only chance."""
     until_decided: bool = False
     """Add seeds in rounds (half as many more each time) until every scheme is better, worse or equal, or until
     max_seeds. The error is shared out over the rounds."""
-    max_seeds: int = 20
+    max_seeds: Seeds = 20
     """The most seeds that until_decided adds up to."""
-    seed: int = 0
-    """The first seed."""
-    workers: int | None = None
+    workers: Count | None = None
     """Runs trained at the same time, each on one thread. None: as many as cores."""
-    task: str = "language-modeling"
-    """What is learned: a name of `addnorm tasks`, with optional fields, or a Python file that defines a task."""
-    data: str = "shakespeare"
-    """shakespeare (shipped), a text file, a folder of *.txt (in another encoding than UTF-8: "FILE;encoding=latin-1"),
-    or hf:NAME of a `datasets` data set."""
-    tokenizer: str = "byte"
-    """byte, or bpe:SIZE to train a byte-level BPE of SIZE entries on the training text."""
-    d_model: int = 32
-    """Width."""
-    num_heads: int = 2
-    """Attention heads; must divide the width."""
-    num_kv_heads: int | None = None
-    """Heads of keys and values. None: as many as num_heads."""
-    d_ff: int | None = None
-    """Inner width of the feed-forward. None: 4 times the width, for SwiGLU 8/3 times."""
-    activation: Literal["relu", "gelu", "gelu-tanh", "swiglu"] = "gelu"
-    """Of the feed-forward; gelu-tanh is GPT-2's approximation of GELU."""
-    arrangement: Literal["sequential", "parallel", "composed"] = "sequential"
-    """sequential: a connection each for attention and feed-forward; parallel: both read the same input and share one;
-    composed: feed-forward of attention under one."""
-    position: Literal["rotary", "learned", "sinusoidal", "none"] = "rotary"
-    """How tokens know their place."""
-    qk_norm: Literal["rms", "none"] = "none"
-    """rms: normalise each head's queries and keys."""
-    attention: Literal["fused", "plain", "sliding-window", "linear"] = "fused"
-    """fused: all pairs of tokens, by torch's kernel. plain: hold the scores, for schemes that add to them.
-    sliding-window: near tokens only, see window. linear: a state of fixed size instead of weights."""
-    window: int | None = None
-    """Of sliding-window attention: a token sees itself and the window - 1 before it."""
-    dropout: float = 0.0
-    """On embeddings and on sublayer outputs."""
-    attention_dropout: float = 0.0
-    """On attention weights."""
-    bias: bool = True
-    """Whether linears have biases."""
-    tie_embeddings: bool = True
-    """Whether the head shares the embedding's weights."""
-    init: str = "xavier"
-    """Initial weights. xavier: Glorot normal. normal: standard deviation 0.02. Or what all runs start from: `minilm`, a
-    Hugging Face checkpoint directory, or the folder of a run; it brings its shape, depth and tokenizer."""
-    max_tokens: int | None = None
-    """The longest input for learned positions. None: 2048, or the context if that is longer."""
-    segments: int | None = None
-    """Kinds of segment that an encoder tells apart. None: as many as the task has."""
-    rotary_base: float = 10000.0
-    """Of rotary positions: the larger, the slower the slowest turn."""
-    drop_repeats: bool = False
-    """Leave out of a user's training text or records what is held out too; else it is counted."""
-    skip_bad: bool = False
-    """Leave out records that cannot be read, up to a tenth of them, and name them; else the first one stops the run."""
-    context: int = 32
-    """Tokens in a training sequence."""
-    batch_size: int = 8
-    """Sequences in a step."""
-    warm_up: float = 0.5
-    """Share of the budget over which the learning rate rises linearly from zero; 0 is no warm-up."""
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """What the learning rate does after warm-up; all but constant fall to a tenth, wsd over the last `decay`."""
-    decay: float = 0.2
-    """Share of the budget over which wsd falls at its end."""
-    weight_decay: float = 0.1
-    """On matrices; never on gains, biases, embeddings or a connection's parameters."""
-    connection_learning_rate: float = 1.0
-    """Factor on the learning rate of the connections' own parameters (gates, scales, mixing)."""
-    clip_norm: float = 1.0
-    """Gradients are scaled down to this global norm; 0 is no clipping."""
-    accumulate: int = 1
-    """Parts in which a batch goes through a model; the step is that of the whole batch, with less memory."""
-    label_smoothing: float = 0.0
-    """Probability that the training loss spreads evenly over all classes; the validation loss never does."""
-    ema: float = 0.0
-    """Decay, a step, of an average of the weights that is evaluated in their place; 0 is none."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: autocast."""
-    evaluations: int = 5
-    """How often a run's validation loss is measured, evenly over the budget."""
-    evaluation_tokens: int = 4_096
-    """Held-out tokens a validation loss is taken over."""
-    score_items: int = 0
-    """Validation items that a run's own metric is taken over at the end; 0 is none."""
-    signals: int = 4
-    """How often a run's per-site signal flow is measured after initialisation, evenly over the budget."""
-    saves: int = 1
-    """How often a run writes a checkpoint, evenly over the budget; the last one at its end."""
+    # Smaller and shorter than a training run, of which a comparison makes dozens; the rest of the recipe is the same.
+    d_model: Count = 32
+    num_heads: Count = 2
+    context: Count = 32
+    warm_up: Probability = 0.5
+    evaluations: Count = 5
+    evaluation_tokens: Count = 4_096
+    score_items: Whole = 0
+    signals: Whole = 4
 
     def __post_init__(self) -> None:
         to_tuples_(self)
+        super().__post_init__()
         check_lists(self)
-        check_numbers(self)
+        check_seeds(self)
         baseline = check_scheme(self.baseline)
         chosen = tuple(check_scheme(scheme) for scheme in self.schemes)
         refuse_repeats("schemes", chosen)
         object.__setattr__(self, "baseline", baseline)
         object.__setattr__(self, "schemes", chosen if baseline in chosen else (baseline, *chosen))
-        runs(self)  # a RunConfig refuses whatever else is not allowed
+        runs(self)  # refuses a task that does not exist, and a seed beyond the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +175,6 @@ def _run_config(spec: CompareConfig, arm: Arm, number: int) -> RunConfig:
         "steps": None if spec.steps is None else _of_depth(spec.steps, position),
         "seconds": None if spec.seconds is None else _of_depth(spec.seconds, position),
         "seed": spec.seed + number,
-        "max_tokens": spec.max_tokens or max(2048, spec.context),
     }
     return RunConfig(**shared)
 

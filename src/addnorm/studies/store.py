@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from addnorm.files import finite, write_json
 from addnorm.json_file import read_object
 from addnorm.studies.spec import CompareConfig, Run
 from addnorm.training.checkpoint import Checkpoints
-from addnorm.training.run_folder import RunFolder
+from addnorm.training.run_folder import FREE, RunFolder
 
 # How a run can end so that training it again would give the same.
-ENDED = ("finished", "diverged")
+ENDED = ("finished", "stopped early", "diverged")
 # May differ on resume: what is trained does not depend on it.
-FREE_FIELDS = ("workers",)
+FREE_FIELDS = ("workers", *FREE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,9 @@ class Store:
             stored = read_object(path)
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is not readable JSON ({error}); start anew in another folder.") from error
-        changes = differences(stored, json.loads(json.dumps(finite(asdict(spec)))))
+        # A field that came into being later had its default.
+        stored = {field.name: field.default for field in fields(CompareConfig) if field.name not in stored} | stored
+        changes = differences(_as_json(stored), _as_json(asdict(spec)))
         if changes:
             raise UserError(
                 f"{self.folder} holds another comparison: {'; '.join(changes)}. "
@@ -143,6 +146,10 @@ def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
         for name in names
         if stored.get(name, ...) != asked.get(name, ...)
     ]
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(finite(dict(values))))
 
 
 def _shown(values: dict[str, Any], name: str) -> str:

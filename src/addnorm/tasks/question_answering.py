@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from addnorm.config import RunConfig, check_at_least, check_count, check_finite
+from addnorm.checks import check_at_least, check_count, check_finite
+from addnorm.config import RunConfig
 from addnorm.data.texts import questions
 from addnorm.data.texts.records import Question, Splits
 from addnorm.data.tokens import tokenizer

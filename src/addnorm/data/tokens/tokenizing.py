@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from addnorm.config import check_count, check_probability
+from addnorm.checks import check_count, check_probability
 from addnorm.errors import UserError
 
 

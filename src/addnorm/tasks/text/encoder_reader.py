@@ -129,9 +129,10 @@ class EncoderReader(Reader):
         Raises:
             UserError: more layers are frozen than there are, or the context is longer than the table of positions.
         """
-        if config.position == "learned" and config.context > config.max_tokens:
+        shape = config.model(self.tokenizer.vocab_size)
+        if shape.position == "learned" and config.context > shape.max_tokens:
             raise UserError(
-                f"context={config.context}, but the model has places for max_tokens={config.max_tokens}; "
+                f"context={config.context}, but the model has places for max_tokens={shape.max_tokens}; "
                 "give a smaller context: longer texts are cut."
             )
         if self.task.frozen > config.num_layers:
@@ -146,7 +147,7 @@ class EncoderReader(Reader):
             frozen=0 if fresh else self.task.frozen,
             seed=config.seed,
             calibration="later",
-            **asdict(config.model(self.tokenizer.vocab_size)),
+            **asdict(shape),
         )
 
     def save(self, folder: Path) -> None:
