@@ -253,6 +253,29 @@ class RunConfig(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A learning-rate range test: rates from `low` to `high` in `points` even factors, one step each."""
+
+    low: Positive = 1e-6
+    """The first learning rate."""
+    high: Positive = 10.0
+    """The last learning rate; the test ends before it where the loss rises too far."""
+    points: Count = 200
+    """Steps of the test, one a rate; 20 or more: the losses are smoothed."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.low >= self.high:
+            raise UserError(f"low={self.low}, high={self.high} is no range; give 0 < low < high.")
+        if self.points < 20:
+            raise UserError(f"points={self.points} is not allowed; use 20 or more: the losses are smoothed.")
+
+    def rate(self, point: int) -> float:
+        """The learning rate of a step."""
+        return self.low * (self.high / self.low) ** (point / (self.points - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerRule:
     """What the optimizer does to a parameter beside what it does to any other of its kind.
 

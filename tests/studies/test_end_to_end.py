@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,31 @@ def test_a_dry_run_counts_what_a_run_counts(stopped_and_resumed: Stopped, spec: 
     for row, arm in zip(planned, stopped_and_resumed[1]["arms"], strict=True):
         for name in ("id", "parameters", "connection_parameters", "activation_bytes"):
             assert row[name] == arm[name], name
+
+
+def test_a_dry_run_counts_the_memory_and_the_parts_that_were_asked_for(spec: CompareConfig, tmp_path: Path) -> None:
+    asked = replace(spec, schemes=("pre-norm",), seeds=1, memory="checkpoint", accumulate=2, steps=(2,))
+    train(runs(asked)[0].config, tmp_path / "run")
+    (row,), (plain,) = estimate(asked), estimate(replace(asked, memory="keep"))
+    assert row["activation_bytes"] == read(tmp_path / "run" / "run.json")["activation_bytes"]
+    assert row["activation_bytes"] < plain["activation_bytes"]
+
+
+def test_runs_that_lose_their_patience_have_ended_and_are_compared(spec: CompareConfig, tmp_path: Path) -> None:
+    # Without a learning rate the loss never falls: the second evaluation ends the run.
+    asked = replace(spec, learning_rates=(0.0,), patience=1, evaluations=5)
+    results = compare(asked, tmp_path / "out")
+    assert results["failures"] == [] and [arm["seeds"] for arm in results["arms"]] == [[0, 1], [0, 1]]
+    for run in runs(asked):
+        result = read(Store(tmp_path / "out").run_folder(run) / "result.json")
+        assert (result["status"], result["tokens"]) == ("stopped early", 64 * 12)
+    for arm in results["arms"]:
+        first = [curve["validation_loss"][0] for curve in arm["curves"]]
+        assert arm["validation_loss"]["mean"] == pytest.approx(sum(first) / len(first))
+    assert any("stopped early" in note for note in results["notes"])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("result.json")}
+    compare(asked, tmp_path / "out", resume=True)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("result.json")}
 
 
 def test_arms_of_a_seed_see_the_same_batches_and_start_from_the_same_sublayers(spec: CompareConfig) -> None:

@@ -52,6 +52,22 @@ def test_after_its_end_a_diverged_run_has_an_infinite_loss() -> None:
     assert broken.at_tokens(100) == pytest.approx(4.0)
 
 
+def test_after_its_end_a_run_that_stopped_early_has_the_loss_of_the_model_that_it_leaves() -> None:
+    stopped = curve(status="stopped early", tokens=400, losses=(5.0, 2.0, 3.0))
+    assert stopped.is_whole
+    assert stopped.at_tokens(300) == pytest.approx(2.5)
+    assert stopped.at_tokens(400) == stopped.at_tokens(1000) == 2.0
+    assert stopped.share_at_time(100.0) == 1.0
+
+
+def test_runs_that_stopped_early_do_not_shorten_the_comparison() -> None:
+    whole = measured(ARM, [run(0, seconds=4.0), run(1, seconds=3.5)])
+    stopped = measured(ARM, [run(seed, seconds=1.0, tokens=300, status="stopped early") for seed in (0, 1)])
+    assert equal_tokens([whole, stopped]) == 1000
+    assert equal_time([whole, stopped]) == {0: 4.0, 1: 3.5}
+    assert equal_tokens([stopped]) == 300 and equal_time([stopped]) == {0: 1.0, 1: 1.0}
+
+
 def test_equal_time_is_that_of_the_fastest_whole_run_of_the_seed() -> None:
     fast = measured(ARM, [run(0, seconds=4.0), run(1, seconds=3.5)])
     slow = measured(ARM, [run(0, seconds=9.0), run(1, seconds=8.0)])

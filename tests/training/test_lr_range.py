@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from addnorm import tasks
+from addnorm.config import Sweep
 from addnorm.errors import UserError
-from addnorm.training.lr_range import Sweep, range_test
+from addnorm.training.lr_range import range_test
 from addnorm.training.optimizer import Optimizer
 from addnorm.training.run import train
 
@@ -63,6 +64,13 @@ def test_it_ends_where_the_loss_rises_and_repeats_itself(small):
     assert range_test(small) == one
 
 
+def test_the_test_starts_from_the_weights_that_the_run_would_start_from(small, tmp_path):
+    trained = train(replace(small, saves=1), tmp_path / "first")["validation_loss"]
+    sweep = Sweep(low=1e-6, high=1e-5, points=20)  # too small to change anything
+    fresh = range_test(small, sweep).losses[0]
+    assert range_test(replace(small, init=str(tmp_path / "first")), sweep).losses[0] < (trained + fresh) / 2
+
+
 def test_rates_that_do_nothing_suggest_nothing(small):
     test = range_test(small, Sweep(low=1e3, high=1e4, points=20))
     assert test.suggested is None and test.lowest is None and test.diverged is not None
@@ -78,5 +86,5 @@ def test_the_smoothed_loss_forgets_nothing_and_starts_without_a_guess(small):
 
 @pytest.mark.parametrize("values", [{"low": 0.0}, {"low": 1.0, "high": 0.1}, {"high": math.inf}, {"points": 5}])
 def test_a_range_that_is_none_is_refused(values):
-    with pytest.raises(UserError, match=r"is no range|points=5 is not allowed"):
+    with pytest.raises(UserError, match=r"is no range|(low=0.0|high=inf|points=5) is not allowed"):
         Sweep(**values)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from addnorm.cli.invoke import invoke
 from addnorm.cli.task_defaults import of_task
-from addnorm.config import RunConfig
+from addnorm.config import RunConfig, Sweep
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,15 +21,9 @@ ROWS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class LrRangeOptions:
+class LrRangeOptions(Sweep):
     """Which rates, and what to do with what was seen."""
 
-    low: float = 1e-6
-    """The first learning rate."""
-    high: float = 10.0
-    """The last learning rate; the test ends before it where the loss rises too far."""
-    points: int = 200
-    """Steps of the test, one a rate; 20 or more."""
     config: Path | None = None
     """TOML or JSON file with any of the run's fields above, such as a run's config.json; flags override it."""
     out: Path | None = None
@@ -66,10 +60,9 @@ def _run(config: RunConfig, options: LrRangeOptions) -> RangeTest:
 
     with Live(quiet=options.json) as live:
         live.doing("loading torch")
-        from addnorm.training.lr_range import Sweep, range_test
+        from addnorm.training.lr_range import range_test
 
-        sweep = Sweep(low=options.low, high=options.high, points=options.points)
-        return range_test(config, sweep, on_point=live.of_sweep)
+        return range_test(config, options, on_point=live.of_sweep)
 
 
 def _table(test: RangeTest) -> Table:

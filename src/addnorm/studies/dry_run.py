@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from addnorm.config import RunConfig
-from addnorm.probes.flops import flops
-from addnorm.probes.memory import activation_bytes
 from addnorm.studies.compare import check, cores
 from addnorm.studies.spec import Arm, CompareConfig, arms, runs
 from addnorm.task import Problem
+from addnorm.training.accumulation import BatchGradient
 from addnorm.training.budget import Budget
-from addnorm.training.optimizer import Optimizer, parameters_by_type
+from addnorm.training.cost import cost
+from addnorm.training.initial import initial
+from addnorm.training.optimizer import Optimizer
 
 STEPS = 3
 # A forward without backward, as a share of a step.
@@ -52,12 +53,9 @@ def total_wall_s(estimates: Sequence[dict[str, Any]], spec: CompareConfig) -> fl
 
 
 def _estimate(arm: Arm, config: RunConfig, spec: CompareConfig, problem: Problem) -> dict[str, Any]:
-    model = problem.build(config)
-    batch = problem.train_batch(0)
-    problem.calibrate_(model)
-    one = tuple(part[:1] for part in batch)
+    model, _ = initial(problem, config)
     budget = Budget.of(config, problem.tokens_per_step)
-    step_s = _step_s(model, config, problem)
+    costs, step_s = cost(problem, model, config), _step_s(model, config, problem)
     evaluations = (config.evaluations + 1) * config.evaluation_tokens / budget.tokens_per_step * FORWARD * step_s
     training_s = budget.seconds if budget.seconds is not None else budget.steps * step_s
     return {
@@ -66,10 +64,7 @@ def _estimate(arm: Arm, config: RunConfig, spec: CompareConfig, problem: Problem
         "layers": arm.layers,
         "learning_rate": arm.learning_rate,
         "runs": spec.seeds,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "connection_parameters": sum(p.numel() for p in parameters_by_type(model).get("connection", [])),
-        "activation_bytes": activation_bytes(model, batch, problem.loss),
-        "flops_per_token": flops(model, one, problem.loss) / problem.tokens_per_example,
+        **costs,
         "tokens": budget.steps * budget.tokens_per_step if budget.seconds is None else None,
         "seconds": spec.seeds * (training_s + evaluations),
     }
@@ -77,12 +72,12 @@ def _estimate(arm: Arm, config: RunConfig, spec: CompareConfig, problem: Problem
 
 def _step_s(model: torch.nn.Module, config: RunConfig, problem: Problem) -> float:
     """Processor seconds of a training step: the median of a few, after one that warms up."""
-    optimizer = Optimizer(model, config)
+    optimizer, gradient = Optimizer(model, config), BatchGradient(config, problem)
     times = []
     for step in range(1 + STEPS):
         began = time.process_time()
         optimizer.clear_gradient()
-        problem.loss(model, problem.train_batch(step)).backward()
+        gradient.backward(model, problem.train_batch(step))
         optimizer.step(config.learning_rate)
         times.append(time.process_time() - began)
     return statistics.median(times[1:])

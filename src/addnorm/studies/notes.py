@@ -36,6 +36,11 @@ def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
             "its norms where both have one at the same place; the rest of its connections is new, which counts against "
             "that scheme."
         )
+    if any(curve.stopped for group in groups for item in group.members for curve in item.curves):
+        found.append(
+            f"Runs whose validation loss had not fallen for {spec.patience} evaluations stopped early (--patience) and "
+            "are read at their lowest loss from there on, which is a little low: it is the best of several."
+        )
     if judging < FEWEST:
         found[0] = f"Fewer than {FEWEST} seeds to judge by: there are no intervals, and nothing is decided."
     if tuned:

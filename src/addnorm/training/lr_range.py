@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from addnorm import tasks
-from addnorm.config import RunConfig
-from addnorm.errors import UserError
+from addnorm.config import RunConfig, Sweep
 from addnorm.training.accumulation import BatchGradient
 from addnorm.training.arithmetic import enough_memory, flushed_denormals
+from addnorm.training.initial import initial
 from addnorm.training.optimizer import Optimizer
 from addnorm.training.seeding import seeded
 
@@ -18,31 +18,6 @@ SMOOTHING = 0.9
 """Decay, a step, of the mean that is taken over the losses."""
 RISE = 1.3
 """The test ends where the smoothed loss is so many times the loss at the start."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """A range test: rates from `low` to `high` in `points` even factors, one step each.
-
-    Args:
-        low: the first rate.
-        high: the last one, unless the loss is beyond all bounds before.
-        points: steps.
-    """
-
-    low: float = 1e-6
-    high: float = 10.0
-    points: int = 200
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low < self.high < math.inf:
-            raise UserError(f"low={self.low}, high={self.high} is no range; give 0 < low < high.")
-        if not isinstance(self.points, int) or self.points < 20:
-            raise UserError(f"points={self.points} is not allowed; use 20 or more: the losses are smoothed.")
-
-    def rate(self, point: int) -> float:
-        """The learning rate of a step."""
-        return self.low * (self.high / self.low) ** (point / (self.points - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +80,7 @@ def range_test(
 def _stepper(config: RunConfig) -> Callable[[int, float], float]:
     """One step at a rate, on the run's own model and batches; gives the loss before its update."""
     problem = tasks.prepare(config)
-    model = problem.build()
-    problem.calibrate_(model)
+    model, _ = initial(problem)
     optimizer, gradient = Optimizer(model.train(), config), BatchGradient(config, problem)
 
     def step(point: int, rate: float) -> float:

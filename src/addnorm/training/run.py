@@ -18,20 +18,17 @@ from addnorm.config import RunConfig
 from addnorm.consent import consented, refuse_code
 from addnorm.errors import UserError
 from addnorm.interop.init_sources import identity_of
-from addnorm.interop.start import Started, start_from
+from addnorm.interop.start import Started
 from addnorm.manifest import listed
-from addnorm.probes.flops import flops
-from addnorm.probes.memory import activation_bytes
 from addnorm.probes.trainability import Thresholds, assess
-from addnorm.stack import Stack
 from addnorm.task import Problem, Reader
 from addnorm.training import environment
-from addnorm.training.accumulation import first_part
 from addnorm.training.arithmetic import enough_memory, flushed_denormals
 from addnorm.training.checkpoint import POINTERS, Checkpoint, CheckpointWarning
+from addnorm.training.cost import cost
 from addnorm.training.counters import Progress
+from addnorm.training.initial import initial
 from addnorm.training.interruption import StopNow, Watch
-from addnorm.training.optimizer import parameters_by_type
 from addnorm.training.repair import DamageWarning, check_trusted, mend
 from addnorm.training.run_folder import RunFolder, fingerprint
 from addnorm.training.seeding import seeded
@@ -174,25 +171,13 @@ def _prepared(config: RunConfig, run: RunFolder, watch: Watch) -> Trainer:
     try:
         with watch.breakable():
             problem = tasks.prepare(config)
-            model = problem.build()
-            _remember(model, config.memory)
-            # Also before a checkpoint is put in place: what is frozen depends on what is loaded here.
-            started = start_from(model, config.init, task=config.task)
-            if started is None or started.has_new_connections:
-                problem.calibrate_(model)
+            model, started = initial(problem)
             _describe(run, problem, model, started)
             trainer = Trainer(config, problem, model, run, watch)
             _restore(trainer)
             return trainer
     except StopNow:
         raise watch.interrupted(run.path) from None
-
-
-def _remember(model: nn.Module, memory: str) -> None:
-    """Let the stacks of the body keep what the run wants them to keep."""
-    for module in model.modules():
-        if isinstance(module, Stack):
-            module.checkpointing, module.rebuilding = memory == "checkpoint", memory == "rebuild"
 
 
 def _describe(run: RunFolder, problem: Problem, model: nn.Module, started: Started | None) -> None:
@@ -236,18 +221,8 @@ def _check_same(run: RunFolder, config: RunConfig, identity: str, start: str) ->
 
 def _measure(problem: Problem, model: nn.Module) -> dict[str, Any]:
     """What the model and a step cost; before anything is written, so that a bad shape leaves no folder."""
-    batch = first_part(problem.train_batch(0), problem.config)
-    one = tuple(part[:1] for part in batch)
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "connection_parameters": sum(p.numel() for p in parameters_by_type(model).get("connection", [])),
-        "unigram_entropy": problem.chance_loss,
-        "chance_name": problem.chance_name,
-        "loss_name": problem.loss_name,
-        **problem.facts(),
-        "activation_bytes": activation_bytes(model, batch, problem.loss),
-        "flops_per_token": flops(model, one, problem.loss) / problem.tokens_per_example,
-    }
+    names = {"chance_name": problem.chance_name, "loss_name": problem.loss_name}
+    return {**cost(problem, model), "unigram_entropy": problem.chance_loss, **names, **problem.facts()}
 
 
 def _restore(trainer: Trainer) -> None:
