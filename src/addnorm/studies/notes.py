@@ -39,7 +39,8 @@ def notes(spec: CompareConfig, groups: Sequence[Group]) -> list[str]:
     if any(curve.stopped for group in groups for item in group.members for curve in item.curves):
         found.append(
             f"Runs whose validation loss had not fallen for {spec.patience} evaluations stopped early (--patience) and "
-            "are read at their lowest loss from there on, which is a little low: it is the best of several."
+            "are read at their lowest loss from there on, which is a little low, being the best of several; scores are "
+            "of their last step."
         )
     if judging < FEWEST:
         found[0] = f"Fewer than {FEWEST} seeds to judge by: there are no intervals, and nothing is decided."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from addnorm import schemes
 from addnorm.checks import check_count
-from addnorm.errors import UserError, unknown
+from addnorm.errors import UserError
 
 if TYPE_CHECKING:
     from addnorm.studies.spec import CompareConfig
