@@ -6,9 +6,9 @@ and a comparison share stands once, in `Recipe`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from addnorm.checks import (
     Count,
@@ -85,6 +85,9 @@ class Shape(LayerShape):
     """The longest input for learned positions."""
     segments: Whole = 0
     """Kinds of segment that an encoder tells apart (BERT's token types): 2 for pairs of texts, 0 for none."""
+
+
+S = TypeVar("S", bound=Shape)
 
 
 def _fix(kind: type[Shape]) -> None:
@@ -298,11 +301,20 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
     Raises:
         UserError: a field is unknown, missing or not allowed.
     """
-    allowed = {field.name for field in fields(ModelConfig)}
+    return shape_of(ModelConfig, values, ("vocab_size", "d_model", "num_heads", "num_layers"))
+
+
+def shape_of(kind: type[S], values: Mapping[str, Any], needed: Sequence[str]) -> S:
+    """A shape of some kind from named values, of which some have no default here.
+
+    Raises:
+        UserError: a field is unknown, missing or not allowed.
+    """
+    allowed = {field.name for field in fields(kind)}
     for name in values:
         if name not in allowed:
             raise unknown("model field", name, allowed)
-    missing = [name for name in ("vocab_size", "d_model", "num_heads", "num_layers") if name not in values]
+    missing = [name for name in needed if name not in values]
     if missing:
         raise UserError(f"{', '.join(missing)} must be given: the shape of the model.")
-    return ModelConfig(**values)
+    return kind(**values)

@@ -150,20 +150,6 @@ def test_tied_embeddings_stay_tied_and_untied_ones_apart(tied, change):
     assert len(parameter_names(model)) == len(set(map(id, model.parameters())))
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_model_made_on_meta_equals_one_made_directly(tied):
-    shape = SHAPE | {"tie_embeddings": tied}
-    direct = Transformer(schemes.get("pre-norm")(), seed=3, **shape)
-    with torch.device("meta"):
-        model = Transformer(schemes.get("pre-norm")(), seed=3, **shape)
-    assert all(p.is_meta for p in model.parameters())
-    model.to_empty(device="cpu")
-    model.initialise_(3)
-    for (name, a), (_, b) in zip(model.named_parameters(), direct.named_parameters(), strict=True):
-        assert torch.equal(a, b), name
-    assert torch.equal(model(ids()), direct(ids()))
-
-
 def test_the_gradient_of_a_tied_embedding_is_the_sum_of_both_uses():
     tied = decoder()
     untied = decoder(tie_embeddings=False)

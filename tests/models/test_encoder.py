@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 
-from addnorm import Encoder, Transformer, UserError, schemes
+from addnorm import Encoder, Transformer, UserError
 from addnorm.layers.context import Context
-from models.bodies import SHAPE, VOCAB, ids, left_padded, made
+from models.bodies import VOCAB, ids, left_padded, made
 
 CLOSE = {"rtol": 0, "atol": 1e-11}  # float64; kernels sum the same products in another order
 POSITIONS = ["rotary", "learned", "sinusoidal", "none"]
@@ -53,16 +51,6 @@ def test_it_is_its_embedding_through_its_stack():
     expected = encoder.stack(encoder.embedding.tokens(ids()), Context())
     torch.testing.assert_close(encoder(ids()), expected, **CLOSE)
     assert {site.side for site in encoder.stack.sites} == {"encoder"}
-
-
-def test_a_copy_and_a_meta_build_give_the_same():
-    direct = Encoder(schemes.get("pre-norm")(), **SHAPE)
-    with torch.device("meta"):
-        empty = Encoder(schemes.get("pre-norm")(), **SHAPE)
-    empty.to_empty(device="cpu")
-    empty.initialise_(0)
-    for other in (copy.deepcopy(direct), empty):
-        assert torch.equal(other(ids()), direct(ids()))
 
 
 def test_segments_add_their_vector_and_count_as_the_first_where_none_are_given():

@@ -15,7 +15,7 @@ from addnorm.kernels.linear import linear
 from addnorm.layers.context import check_keep
 from addnorm.layers.linear import mapped
 from addnorm.layers.lookup_table import LookupTable
-from addnorm.layers.position import LearnedPosition, SinusoidalPosition
+from addnorm.layers.position import added_position
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -45,11 +45,7 @@ class Embedding(nn.Module):
         self.dropout, self.count_padding = config.dropout, config.count_padding
         self.scale = math.sqrt(config.d_model) if config.position == "sinusoidal" else 1.0
         self.longest = config.max_tokens if config.position == "learned" else None
-        self.positions: LearnedPosition | SinusoidalPosition | None = None
-        if config.position == "learned":
-            self.positions = LearnedPosition(config.max_tokens, config.d_model)
-        elif config.position == "sinusoidal":
-            self.positions = SinusoidalPosition(config.d_model)
+        self.positions = added_position(config.position, config.max_tokens, config.d_model)
         self.segments = LookupTable(segments, config.d_model) if segments else None
 
     def forward(

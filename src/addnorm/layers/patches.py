@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from addnorm.checks import check_count
 from addnorm.config import ModelConfig
 from addnorm.errors import UserError
-from addnorm.layers.position import LearnedPosition, SinusoidalPosition
+from addnorm.layers.position import added_position
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
@@ -107,11 +107,7 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.grid, self.dropout = grid, config.dropout
         self.linear = nn.Linear(grid.values, config.d_model)
-        self.positions: LearnedPosition | SinusoidalPosition | None = None
-        if config.position == "learned":
-            self.positions = LearnedPosition(grid.tokens, config.d_model)
-        elif config.position == "sinusoidal":
-            self.positions = SinusoidalPosition(config.d_model)
+        self.positions = added_position(config.position, grid.tokens, config.d_model)
 
     def forward(
         self,

@@ -49,6 +49,19 @@ class LearnedPosition(nn.Module):
         return self.table(positions).to(dtype)
 
 
+def added_position(kind: str, count: int, d_model: int) -> LearnedPosition | SinusoidalPosition | None:
+    """What is added to the embedding for positions of a kind; None where nothing is.
+
+    Args:
+        kind: a `PositionKind`.
+        count: of positions, which a table of learned ones holds.
+        d_model: the width.
+    """
+    if kind == "learned":
+        return LearnedPosition(count, d_model)
+    return SinusoidalPosition(d_model) if kind == "sinusoidal" else None
+
+
 class Rotary(nn.Module):
     """Rotary positions: each pair `(x_i, x_{i+d/2})` of a head is turned by `position * base^(-2i/d)`.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from addnorm.errors import unknown
-from addnorm.layers.initialise import initialise_
-from addnorm.models.encoder import Encoder
+from addnorm.models.encoder import EncoderWithHead
 from addnorm.residual import Scheme
-from addnorm.stack import Later, check_calibration
+from addnorm.stack import Later
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -22,7 +21,7 @@ COMPARED = 4
 """Vectors that the head reads for two texts that are encoded apart: u, v, |u - v|, u * v."""
 
 
-class TextClassifier(nn.Module):
+class TextClassifier(EncoderWithHead):
     """An encoder under any residual scheme, a vector for each text, and a linear head over it.
 
         u = mean of the hidden vectors of the real tokens, or the first token's ([CLS])
@@ -67,30 +66,15 @@ class TextClassifier(nn.Module):
         calibration: Int[Tensor, "*batch tokens"] | Later | None = None,
         **shape: Any,
     ) -> None:
-        super().__init__()
-        check_calibration(scheme, calibration, "a batch of token ids")
         if pooling not in POOLINGS:
             raise unknown("pooling", str(pooling), POOLINGS)
-        self.body = Encoder(scheme, seed=seed, calibration="later", **shape)
-        self.config, self.texts, self.pooling = self.body.config, texts, pooling
-        self.head = nn.Linear(self.config.d_model * (1 if texts == 1 else COMPARED), outputs)
-        self.initialise_(seed)
-        self._freeze_(frozen)
-        if isinstance(calibration, Tensor):
-            self.calibrate_(calibration)
+        vectors = 1 if texts == 1 else COMPARED
+        super().__init__(scheme, vectors, outputs, frozen=frozen, seed=seed, calibration=calibration, shape=shape)
+        self.texts, self.pooling = texts, pooling
 
-    def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed."""
-        self.body.initialise_(seed)
-        initialise_(self.head, seed, self.config.init)
-
-    def after_step_(self) -> None:
-        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
-        self.body.after_step_()
-
-    def calibrate_(self, ids: Int[Tensor, "*batch tokens"]) -> None:
-        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
-        self.body.calibrate_(ids.flatten(0, -2))
+    def calibrate_(self, *batch: Int[Tensor, "*batch tokens"]) -> None:
+        """Let the scheme set what depends on data, from one batch of texts; most schemes set nothing."""
+        self.body.calibrate_(batch[0].flatten(0, -2))
 
     def forward(
         self,
@@ -124,12 +108,3 @@ class TextClassifier(nn.Module):
             return hidden[..., 0, :]
         real = keep.unsqueeze(-1).to(hidden.dtype)
         return (hidden * real).sum(-2) / real.sum(-2)
-
-    def _freeze_(self, layers: int) -> None:
-        """Embedding, entrance, and the lowest layers with their connections: no gradient has to reach them."""
-        if not layers:
-            return
-        stack = self.body.stack
-        blocks = [block for site, block in zip(stack.sites, stack.blocks, strict=True) if site.layer < layers]
-        for module in (self.body.embedding, stack.entrance, *blocks):
-            module.requires_grad_(False)

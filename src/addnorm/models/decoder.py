@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from addnorm.config import model_config
 from addnorm.layers.cache import KVCache
-from addnorm.layers.context import Context
-from addnorm.layers.embedding import Embedding, Head
-from addnorm.layers.initialise import initialise_
-from addnorm.layers.padding import padding
+from addnorm.layers.embedding import Head
+from addnorm.models.body import TokenBody
 from addnorm.models.sampling import Prompt, Sampling, sample_tokens
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
-from addnorm.stack import Later, check_calibration
+from addnorm.stack import Later, Stack
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class Transformer(nn.Module):
+class Transformer(TokenBody):
     """A decoder language model: tokens to logits of the next token, under any residual scheme.
 
     Args:
@@ -52,36 +49,14 @@ class Transformer(nn.Module):
         calibration: Int[Tensor, "batch tokens"] | Later | None = None,
         **shape: Any,
     ) -> None:
-        super().__init__()
-        check_calibration(scheme, calibration, "a batch of token ids")
-        self.config = model_config(shape)
-        self.scheme = scheme
-        self.embedding = Embedding(self.config)
+        super().__init__(scheme, model_config(shape), calibration)
         self.stack = build_stack(scheme, self.config, "decoder")
         self.head = Head(self.config, scheme.logits(self.config.d_model, self.config.vocab_size))
-        self.initialise_(seed)
-        if isinstance(calibration, Tensor):
-            self.calibrate_(calibration)
+        self.start_(seed, calibration)
 
-    def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed; does nothing to parameters on the meta device."""
-        initialise_(self, seed, self.config.init)
-        self.stack.rescale_()
-        self.after_step_()
-
-    def after_step_(self) -> None:
-        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
-        self.stack.after_step_(self.head.tables(self.embedding.tokens))
-
-    @torch.no_grad()
-    def calibrate_(self, tokens: Int[Tensor, "batch tokens"]) -> None:
-        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
-        if not self.scheme.needs_calibration:
-            return
-        training, positions = self.training, self.embedding.place(tokens)
-        self.eval()
-        self.stack.calibrate_(self.embedding(tokens, positions), Context(causal=True, positions=positions))
-        self.train(training)
+    def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
+        """The stack, with the tables of the embedding and the head."""
+        return [(self.stack, self.head.tables(self.embedding.tokens))]
 
     def forward(
         self,
@@ -97,10 +72,8 @@ class Transformer(nn.Module):
                 it covers the cached tokens too.
             cache: keys and values of earlier tokens; `tokens` are then the new ones only.
         """
-        positions = self.embedding.place(tokens, keep, cache.tokens if cache is not None else 0)
-        context = Context(causal=True, keep=keep, positions=positions, cache=cache)
-        with self.stack.remembering(), padding(keep if keep is None else keep[:, -tokens.shape[1] :]):
-            hidden = self.stack(self.embedding(tokens, positions), context)
+        with self.stack.remembering():
+            hidden = self.hidden(self.stack, tokens, keep=keep, causal=True, cache=cache)
             return self.head(hidden, self.embedding.tokens)
 
     def generate(

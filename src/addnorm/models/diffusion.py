@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from addnorm.config import model_config
 from addnorm.errors import unknown
 from addnorm.layers.context import Context
-from addnorm.layers.initialise import initialise_
 from addnorm.layers.inside import Inside
 from addnorm.layers.lookup_table import LookupTable
 from addnorm.layers.patches import PatchEmbedding, PatchGrid
 from addnorm.layers.views import Views
+from addnorm.models.body import Body
 from addnorm.models.grey_levels import LevelHead
 from addnorm.models.noise import Noise
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
-from addnorm.stack import Block, Later, check_calibration
+from addnorm.stack import Block, Later
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -94,7 +94,7 @@ class Modulated(nn.Module):
         return gate * self.sublayer(steered, context)
 
 
-class DiffusionTransformer(nn.Module):
+class DiffusionTransformer(Body):
     """DiT: patches of a noisy picture, an encoder under any residual scheme, a linear map back to patches.
 
         tokens:      [time(t), class(y), W patch_i + b + P_i]     two tokens in front, DiT's in-context conditioning
@@ -130,6 +130,8 @@ class DiffusionTransformer(nn.Module):
         torch.Size([3, 8, 8, 1])
     """
 
+    reads = "(pictures, times, labels)"
+
     def __init__(
         self,
         scheme: Scheme,
@@ -142,14 +144,13 @@ class DiffusionTransformer(nn.Module):
         calibration: tuple[Tensor, Tensor, Tensor] | Later | None = None,
         **shape: Any,
     ) -> None:
-        super().__init__()
-        check_calibration(scheme, calibration, "(pictures, times, labels)")
+        super().__init__(scheme, calibration)
         if conditioning not in ("tokens", "modulation"):
             raise unknown("conditioning", str(conditioning), ("tokens", "modulation"))
         if head not in ("levels", "linear"):
             raise unknown("head", str(head), ("levels", "linear"))
         self.config, self.grid = model_config(shape), grid
-        self.scheme, self.conditioning, self.noise = scheme, conditioning, noise or Noise()
+        self.conditioning, self.noise = conditioning, noise or Noise()
         self.embedding = PatchEmbedding(grid, self.config)
         self.time = TimeEmbedding(self.config.d_model)
         self.classes = LookupTable(self.config.vocab_size, self.config.d_model)
@@ -160,39 +161,12 @@ class DiffusionTransformer(nn.Module):
                 block.sublayer = Modulated(block.sublayer, self.config.d_model)
         build = LevelHead if head == "levels" else nn.Linear
         self.head = build(self.config.d_model, grid.values)
-        self.initialise_(seed)
-        if isinstance(calibration, tuple):
-            self.calibrate_(*calibration)
+        self.start_(seed, calibration)
 
     @property
     def none(self) -> int:
         """The label for no class."""
         return self.config.vocab_size - 1
-
-    def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed."""
-        initialise_(self, seed, self.config.init)
-        self.stack.rescale_()
-        self.after_step_()
-
-    def after_step_(self) -> None:
-        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
-        self.stack.after_step_()
-
-    @torch.no_grad()
-    def calibrate_(
-        self,
-        noisy: Float[Tensor, "batch height width channels"],
-        times: Float[Tensor, "batch"],
-        labels: Int[Tensor, "batch"],
-    ) -> None:
-        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
-        if not self.scheme.needs_calibration:
-            return
-        training = self.training
-        self.eval()
-        self.stack.calibrate_(*self._given(noisy, times, labels))
-        self.train(training)
 
     def forward(
         self,

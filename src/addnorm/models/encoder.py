@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from addnorm.config import model_config
-from addnorm.layers.context import Context
-from addnorm.layers.embedding import Embedding
 from addnorm.layers.initialise import initialise_
-from addnorm.layers.padding import padding
+from addnorm.models.body import Body, Calibration, TokenBody
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
-from addnorm.stack import Later, check_calibration
+from addnorm.stack import Later, Stack
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class Encoder(nn.Module):
+class Encoder(TokenBody):
     """A bidirectional encoder under any residual scheme.
 
     Args:
@@ -49,35 +46,14 @@ class Encoder(nn.Module):
         calibration: Int[Tensor, "batch tokens"] | Later | None = None,
         **shape: Any,
     ) -> None:
-        super().__init__()
-        check_calibration(scheme, calibration, "a batch of token ids")
-        self.config = model_config(shape)
-        self.scheme = scheme
-        self.embedding = Embedding(self.config, self.config.segments)
-        self.stack = build_stack(scheme, self.config, "encoder")
-        self.initialise_(seed)
-        if isinstance(calibration, Tensor):
-            self.calibrate_(calibration)
+        config = model_config(shape)
+        super().__init__(scheme, config, calibration, config.segments)
+        self.stack = build_stack(scheme, config, "encoder")
+        self.start_(seed, calibration)
 
-    def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed."""
-        initialise_(self, seed, self.config.init)
-        self.stack.rescale_()
-        self.after_step_()
-
-    def after_step_(self) -> None:
-        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
-        self.stack.after_step_([self.embedding.tokens.weight])
-
-    @torch.no_grad()
-    def calibrate_(self, tokens: Int[Tensor, "batch tokens"]) -> None:
-        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
-        if not self.scheme.needs_calibration:
-            return
-        training, positions = self.training, self.embedding.place(tokens)
-        self.eval()
-        self.stack.calibrate_(self.embedding(tokens, positions), Context(positions=positions))
-        self.train(training)
+    def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
+        """The stack, with the embedding's table."""
+        return [(self.stack, [self.embedding.tokens.weight])]
 
     def forward(
         self,
@@ -93,6 +69,53 @@ class Encoder(nn.Module):
                 `count_padding` from its first token.
             segments: which segment each token is of, for a model with `segments`; None = all of segment 0.
         """
-        positions = self.embedding.place(tokens, keep)
-        with padding(keep):
-            return self.stack(self.embedding(tokens, positions, segments), Context(keep=keep, positions=positions))
+        return self.hidden(self.stack, tokens, segments, keep=keep)
+
+
+class EncoderWithHead(Body):
+    """An encoder and a linear head over its hidden vectors.
+
+    Args:
+        scheme: the residual scheme.
+        vectors: hidden vectors that the head reads at once.
+        outputs: numbers that it gives.
+        frozen: so many of the lowest layers, and the embedding, are not trained; 0 trains all.
+        seed: of the initial weights.
+        calibration: as in `Encoder`.
+        shape: the fields of `addnorm.config.ModelConfig`.
+    """
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        vectors: int,
+        outputs: int,
+        *,
+        frozen: int,
+        seed: int,
+        calibration: Calibration,
+        shape: dict[str, Any],
+    ) -> None:
+        super().__init__(scheme, calibration)
+        self.body = Encoder(scheme, calibration="later", **shape)
+        self.config = self.body.config
+        self.head = nn.Linear(self.config.d_model * vectors, outputs)
+        if frozen:
+            self.freeze_(frozen)
+        self.start_(seed, calibration)
+
+    def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
+        """Those of the encoder."""
+        return self.body.stacks()
+
+    def initialise_(self, seed: int) -> None:
+        """Fill all parameters afresh from the seed: the encoder's as those of an encoder alone."""
+        self.body.initialise_(seed)
+        initialise_(self.head, seed, self.config.init)
+
+    def freeze_(self, layers: int) -> None:
+        """Embedding, entrance, and the lowest layers with their connections: no gradient has to reach them."""
+        stack = self.body.stack
+        blocks = [block for site, block in zip(stack.sites, stack.blocks, strict=True) if site.layer < layers]
+        for module in (self.body.embedding, stack.entrance, *blocks):
+            module.requires_grad_(False)

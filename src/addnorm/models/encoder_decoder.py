@@ -6,28 +6,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from addnorm.checks import check_at_least
 from addnorm.config import model_config
-from addnorm.errors import UserError
 from addnorm.layers.attention import CrossAttention
 from addnorm.layers.cache import KVCache
-from addnorm.layers.context import Context
-from addnorm.layers.embedding import Embedding, Head
-from addnorm.layers.initialise import initialise_
-from addnorm.layers.padding import padding
+from addnorm.layers.embedding import Head
 from addnorm.models.beam_search import BeamSearch, Hypothesis, beam_search
+from addnorm.models.body import TokenBody
 from addnorm.models.sampling import in_evaluation
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
-from addnorm.stack import Later, check_calibration
+from addnorm.stack import Later, Stack
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(TokenBody):
     """An encoder, and a decoder that attends to it: Vaswani et al. 2017, arXiv:1706.03762, under any residual scheme.
 
     One embedding serves source, target and (when tied) the head.
@@ -51,6 +48,8 @@ class EncoderDecoder(nn.Module):
         torch.Size([1, 7, 256])
     """
 
+    reads = "(source ids, target ids)"
+
     def __init__(
         self,
         scheme: Scheme,
@@ -60,61 +59,24 @@ class EncoderDecoder(nn.Module):
         calibration: tuple[Int[Tensor, "batch source"], Int[Tensor, "batch target"]] | Later | None = None,
         **shape: Any,
     ) -> None:
-        super().__init__()
-        check_calibration(scheme, calibration, "(source ids, target ids)")
-        self.config = model_config(shape)
+        super().__init__(scheme, model_config(shape), calibration)
         layers = self.config.num_layers if encoder_layers is None else encoder_layers
         check_at_least("encoder_layers", layers, 1)
         self.encoder_config = replace(self.config, num_layers=layers)
-        self.scheme = scheme
-        self.embedding = Embedding(self.config)
         self.encoder = build_stack(scheme, self.encoder_config, "encoder", self.config.num_layers)
         self.decoder = build_stack(scheme, self.config, "decoder", self.encoder_config.num_layers)
         self.head = Head(self.config, scheme.logits(self.config.d_model, self.config.vocab_size))
-        self.initialise_(seed)
-        if isinstance(calibration, tuple):
-            self.calibrate_(*calibration)
+        self.start_(seed, calibration)
 
-    def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed."""
-        initialise_(self, seed, self.config.init)
-        self.encoder.rescale_()
-        self.decoder.rescale_()
-        self.after_step_()
-
-    def after_step_(self) -> None:
-        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
-        self.encoder.after_step_()
-        self.decoder.after_step_(self.head.tables(self.embedding.tokens))
-
-    @torch.no_grad()
-    def calibrate_(
-        self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"] | None = None
-    ) -> None:
-        """Let the scheme set what depends on data: the encoder first, then the decoder, which reads its output.
-
-        Raises:
-            UserError: the scheme needs a calibration and no target came.
-        """
-        if not self.scheme.needs_calibration:
-            return
-        if target is None:
-            raise UserError("an encoder-decoder is calibrated on pairs; give calibrate_(source ids, target ids).")
-        training, positions = self.training, self.embedding.place(source)
-        self.eval()
-        self.encoder.calibrate_(self.embedding(source, positions), Context(positions=positions))
-        positions, memory = self.embedding.place(target), self.encode(source)
-        context = Context(causal=True, positions=positions, memory=memory)
-        self.decoder.calibrate_(self.embedding(target, positions), context)
-        self.train(training)
+    def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
+        """The encoder, then the decoder with the tables of the embedding and the head."""
+        return [(self.encoder, []), (self.decoder, self.head.tables(self.embedding.tokens))]
 
     def encode(
         self, source: Int[Tensor, "batch source"], keep: Bool[Tensor, "batch source"] | None = None
     ) -> Float[Tensor, "batch source d_model"]:
         """The encoder's output, which the decoder attends to."""
-        positions = self.embedding.place(source, keep)
-        with padding(keep):
-            return self.encoder(self.embedding(source, positions), Context(keep=keep, positions=positions))
+        return self.hidden(self.encoder, source, keep=keep)
 
     def decode(
         self,
@@ -134,12 +96,8 @@ class EncoderDecoder(nn.Module):
             target_keep: which target tokens are real (True), the cached ones included; None = all.
             cache: keys and values of earlier target tokens and, from the first call, of the memory.
         """
-        positions = self.embedding.place(target, target_keep, cache.tokens if cache is not None else 0)
-        context = Context(
-            causal=True, keep=target_keep, positions=positions, memory=memory, memory_keep=memory_keep, cache=cache
-        )
-        with padding(target_keep if target_keep is None else target_keep[:, -target.shape[1] :]):
-            hidden = self.decoder(self.embedding(target, positions), context)
+        given = {"memory": memory, "memory_keep": memory_keep, "cache": cache}
+        hidden = self.hidden(self.decoder, target, keep=target_keep, causal=True, **given)
         return self.head(hidden, self.embedding.tokens)
 
     def forward(

@@ -13,13 +13,13 @@ from addnorm.checks import check_count, check_heads
 from addnorm.config import ModelConfig, model_config
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
-from addnorm.layers.initialise import initialise_
 from addnorm.layers.lookup_table import LookupTable
 from addnorm.layers.patches import PatchGrid
+from addnorm.models.body import Body
 from addnorm.models.sampling import Sampling
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
-from addnorm.stack import Later, check_calibration
+from addnorm.stack import Later, Stack
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -48,7 +48,7 @@ class Within:
         check_heads(self.width, self.heads, self.heads)
 
 
-class PatchDecoder(nn.Module):
+class PatchDecoder(Body):
     """Exact likelihood of a picture's grey levels given its class, by two causal stacks under one residual scheme.
 
         p(picture | class) = prod_i prod_j p(level_ij | class, patches before i, levels before j of patch i)
@@ -86,6 +86,8 @@ class PatchDecoder(nn.Module):
         torch.Size([3, 4, 16, 16])
     """
 
+    reads = "(levels, labels)"
+
     def __init__(
         self,
         scheme: Scheme,
@@ -97,9 +99,8 @@ class PatchDecoder(nn.Module):
         calibration: tuple[Tensor, Tensor] | Later | None = None,
         **shape: Any,
     ) -> None:
-        super().__init__()
-        check_calibration(scheme, calibration, "(levels, labels)")
-        self.config, self.grid, self.scheme = model_config(shape), grid, scheme
+        super().__init__(scheme, calibration)
+        self.config, self.grid = model_config(shape), grid
         within = within or Within()
         small = _small(self.config, within)
         d_model, width = self.config.d_model, within.width
@@ -113,34 +114,11 @@ class PatchDecoder(nn.Module):
         self.pixel_places = LookupTable(grid.values, width)
         self.head = nn.Linear(width, self.config.vocab_size)
         self.logits = scheme.logits(width, self.config.vocab_size)
-        self.initialise_(seed)
-        if isinstance(calibration, tuple):
-            self.calibrate_(*calibration)
+        self.start_(seed, calibration)
 
-    def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed."""
-        initialise_(self, seed, self.config.init)
-        self.stack.rescale_()
-        self.within.rescale_()
-        self.after_step_()
-
-    def after_step_(self) -> None:
-        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
-        self.stack.after_step_([self.classes.weight])
-        self.within.after_step_([self.levels.weight, self.head.weight])
-
-    @torch.no_grad()
-    def calibrate_(self, levels: Int[Tensor, "batch height width channels"], labels: Int[Tensor, "batch"]) -> None:
-        """Let the scheme set what depends on data: the stack over patches first, then the one within them."""
-        if not self.scheme.needs_calibration:
-            return
-        training, patches = self.training, self.grid.cut(levels)
-        self.eval()
-        vectors = self._patches(patches[:, :-1], labels)
-        self.stack.calibrate_(vectors, Context(causal=True))
-        outlook = self.stack(vectors, Context(causal=True))
-        self.within.calibrate_(self._pixels(outlook, patches.flatten(0, 1)[:, :-1]), Context(causal=True))
-        self.train(training)
+    def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
+        """The stack over patches, then the one within them, each with its tables."""
+        return [(self.stack, [self.classes.weight]), (self.within, [self.levels.weight, self.head.weight])]
 
     def forward(
         self, levels: Int[Tensor, "batch height width channels"], labels: Int[Tensor, "batch"]

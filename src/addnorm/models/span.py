@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from addnorm.layers.initialise import initialise_
-from addnorm.models.encoder import Encoder
+from addnorm.models.encoder import EncoderWithHead
 from addnorm.residual import Scheme
-from addnorm.stack import Later, check_calibration
+from addnorm.stack import Later
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class SpanModel(nn.Module):
+class SpanModel(EncoderWithHead):
     """An encoder under any residual scheme, with two logits a token: an answer starts here, it ends here.
 
         hidden = encoder([CLS] question [SEP] context [SEP])
@@ -51,28 +50,7 @@ class SpanModel(nn.Module):
         calibration: Int[Tensor, "batch tokens"] | Later | None = None,
         **shape: Any,
     ) -> None:
-        super().__init__()
-        check_calibration(scheme, calibration, "a batch of token ids")
-        self.body = Encoder(scheme, seed=seed, calibration="later", **shape)
-        self.config = self.body.config
-        self.head = nn.Linear(self.config.d_model, 2)
-        self.initialise_(seed)
-        self._freeze_(frozen)
-        if isinstance(calibration, Tensor):
-            self.calibrate_(calibration)
-
-    def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed."""
-        self.body.initialise_(seed)
-        initialise_(self.head, seed, self.config.init)
-
-    def after_step_(self) -> None:
-        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
-        self.body.after_step_()
-
-    def calibrate_(self, tokens: Int[Tensor, "batch tokens"]) -> None:
-        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
-        self.body.calibrate_(tokens)
+        super().__init__(scheme, 1, 2, frozen=frozen, seed=seed, calibration=calibration, shape=shape)
 
     def forward(
         self,
@@ -88,12 +66,3 @@ class SpanModel(nn.Module):
             segments: which segment each token is of; a model without segments takes no notice.
         """
         return self.head(self.body(tokens, keep, segments if self.config.segments else None))
-
-    def _freeze_(self, layers: int) -> None:
-        """Embedding, entrance, and the lowest layers with their connections: no gradient has to reach them."""
-        if not layers:
-            return
-        stack = self.body.stack
-        blocks = [block for site, block in zip(stack.sites, stack.blocks, strict=True) if site.layer < layers]
-        for module in (self.body.embedding, stack.entrance, *blocks):
-            module.requires_grad_(False)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from torch import nn
 
-from addnorm.config import ModelConfig
+from addnorm.config import Shape
 from addnorm.layers.arrange import Composed, Parallel
 from addnorm.layers.attention import Attention, AttentionOptions, CrossAttention
 from addnorm.layers.feedforward import FeedForward
 from addnorm.layers.inside import Inside
-from addnorm.residual import Kind, Scheme
+from addnorm.residual import Kind, Scheme, Site
 from addnorm.stack import Stack, sites
 
+Recipe = tuple[Kind, Callable[[Inside], nn.Module]]
+"""What a sublayer is, and how it is built with what a scheme asks for within it."""
 ARRANGED: dict[str, type[Parallel] | type[Composed]] = {"parallel": Parallel, "composed": Composed}
 
 
-def build_stack(
-    scheme: Scheme,
-    config: ModelConfig,
-    side: Literal["encoder", "decoder"],
-    other_layers: int = 0,
-) -> Stack:
+def build_stack(scheme: Scheme, config: Shape, side: Literal["encoder", "decoder"], other_layers: int = 0) -> Stack:
     """The stack of one side of a Transformer.
 
     Args:
@@ -32,30 +29,61 @@ def build_stack(
         side: which side; the decoder of an encoder-decoder has cross-attention too.
         other_layers: layers of the other side; 0 for a lone stack.
     """
-    crossed = side == "decoder" and other_layers > 0
-    kinds: Sequence[Kind] = ("attention", "cross-attention", "feedforward") if crossed else ("attention", "feedforward")
+
+    def itself(inside: Inside) -> nn.Module:
+        return Attention(config.d_model, config.num_heads, attention_options(config, inside))
+
+    def other(inside: Inside) -> nn.Module:
+        options = attention_options(config, inside, rotary=False, full=config.attention != "plain")
+        return CrossAttention(config.d_model, config.num_heads, options)
+
+    crossed: list[Recipe] = [("cross-attention", other)] if side == "decoder" and other_layers > 0 else []
+    layer: list[Recipe] = [("attention", itself), *crossed, feedforward(config)]
+    return stack_of(scheme, config, layer, side=side, other_layers=other_layers)
+
+
+def stack_of(scheme: Scheme, config: Shape, layer: Sequence[Recipe], **place: Any) -> Stack:
+    """A stack of as many layers as the shape says.
+
+    Args:
+        scheme: the residual scheme.
+        config: the shape; `arrangement` says how the sublayers of a layer share connections.
+        layer: the sublayers of a layer, in order.
+        place: fields of `Site` that are the same everywhere.
+    """
     arrange = ARRANGED.get(config.arrangement)
-    at: Sequence[Kind] = (config.arrangement,) if config.arrangement != "sequential" else kinds
-    places = sites(config.num_layers * len(at), len(at), at, side=side, other_layers=other_layers)
-    sublayers: list[nn.Module] = []
-    for place in places:
-        inside = scheme.inside(place)
+    kinds: list[Kind] = [config.arrangement] if arrange else [kind for kind, _ in layer]  # type: ignore[list-item]
+
+    def sublayer(site: Site) -> nn.Module:
+        inside = scheme.inside(site)
         if arrange:
-            sublayers.append(arrange([_sublayer(kind, config, inside) for kind in kinds]))
-        else:
-            sublayers.append(_sublayer(place.kind, config, inside))
-    return Stack(scheme, sublayers, config.d_model, places, calibration="later")  # by the body, from token ids
+            return arrange([build(inside) for _, build in layer])
+        return layer[site.index % len(layer)][1](inside)
+
+    places = sites(config.num_layers * len(kinds), len(kinds), kinds, **place)
+    return Stack(scheme, map(sublayer, places), config.d_model, places, calibration="later")  # by the body
 
 
-def _sublayer(kind: Kind, config: ModelConfig, inside: Inside) -> nn.Module:
-    if kind == "feedforward":
-        return FeedForward(config.d_model, config.d_ff, config.activation, config.bias, config.dropout, inside)
-    full = kind == "cross-attention" and config.attention != "plain"
-    options = AttentionOptions(
+def feedforward(config: Shape) -> Recipe:
+    """The feed-forward of a shape."""
+    size = (config.d_model, config.d_ff, config.activation, config.bias, config.dropout)
+    return "feedforward", lambda inside: FeedForward(*size, inside)
+
+
+def attention_options(config: Shape, inside: Inside, *, rotary: bool = True, full: bool = False) -> AttentionOptions:
+    """The options of an attention.
+
+    Args:
+        config: the shape.
+        inside: what the scheme asks for within it.
+        rotary: whether its queries and keys have places of the line that rotary positions count.
+        full: whether it stays full whatever kernel the shape asks for.
+    """
+    return AttentionOptions(
         num_kv_heads=config.num_kv_heads,
         bias=config.bias,
         qk_norm=config.qk_norm,
-        rotary=config.position == "rotary" and kind == "attention",
+        rotary=config.position == "rotary" and rotary,
         rotary_base=config.rotary_base,
         dropout=config.attention_dropout,
         output_dropout=config.dropout,
@@ -63,5 +91,3 @@ def _sublayer(kind: Kind, config: ModelConfig, inside: Inside) -> nn.Module:
         window=None if full else config.window,
         inside=inside,
     )
-    attention = CrossAttention if kind == "cross-attention" else Attention
-    return attention(config.d_model, config.num_heads, options)

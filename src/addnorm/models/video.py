@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -10,25 +10,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm.checks import check_at_least, check_count
-from addnorm.config import Shape
+from addnorm.config import Shape, shape_of
 from addnorm.errors import UserError, unknown
-from addnorm.layers.arrange import Composed, Parallel
-from addnorm.layers.attention import AttentionOptions
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
-from addnorm.layers.feedforward import FeedForward
-from addnorm.layers.initialise import InitRule, initialise_
+from addnorm.layers.initialise import InitRule
 from addnorm.layers.inside import Inside
 from addnorm.layers.motion import Change, FrameHead, Motion, Pixels, likeness, windows
-from addnorm.layers.position import LearnedPosition, SinusoidalPosition
+from addnorm.layers.position import LearnedPosition, added_position
 from addnorm.layers.space_time import SpaceAttention, TimeAttention
-from addnorm.residual import Kind, Scheme
-from addnorm.stack import Later, Stack, check_calibration, sites
+from addnorm.models.body import Body
+from addnorm.models.sublayers import Recipe, attention_options, feedforward, stack_of
+from addnorm.residual import Scheme
+from addnorm.stack import Later, Stack
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-KINDS: tuple[Kind, ...] = ("attention", "attention", "feedforward")
 HEADS = ("motion", "change", "pixels")
 
 
@@ -76,7 +74,7 @@ class VideoConfig(Shape):
         return (self.height // self.patch) * (self.width // self.patch)
 
 
-class VideoTransformer(nn.Module):
+class VideoTransformer(Body):
     """Predicts each next frame of a video from those before, under any residual scheme.
 
         token_(t,p) = W [window_p(x_(t-1)), window_p(x_t)] + S likeness_p(x_(t-1), x_t) + position
@@ -105,47 +103,22 @@ class VideoTransformer(nn.Module):
         torch.Size([1, 5, 1, 16, 16])
     """
 
+    reads = "a batch of videos"
+    config: VideoConfig
+
     def __init__(
         self, scheme: Scheme, *, seed: int = 0, calibration: Tensor | Later | None = None, **shape: Any
     ) -> None:
-        super().__init__()
-        check_calibration(scheme, calibration, "a batch of videos")
+        super().__init__(scheme, calibration)
         self.config = config = video_config(shape)
-        self.scheme = scheme
         window = config.patch + 2 * config.margin
         self.patches = nn.Linear(2 * config.channels * window**2, config.d_model)
         self.shifts = nn.Linear((2 * config.reach + 1) ** 2, config.d_model, bias=False)
         self.place = LearnedPosition(config.patches, config.d_model)
-        self.time: LearnedPosition | SinusoidalPosition | None = None
-        if config.position == "learned":
-            self.time = LearnedPosition(config.max_tokens, config.d_model)
-        elif config.position == "sinusoidal":
-            self.time = SinusoidalPosition(config.d_model)
+        self.time = added_position(config.position, config.max_tokens, config.d_model)
         self.stack = _stack(scheme, config)
         self.head = _head(config)
-        self.initialise_(seed)
-        if isinstance(calibration, Tensor):
-            self.calibrate_(calibration)
-
-    def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed."""
-        initialise_(self, seed, self.config.init)
-        self.stack.rescale_()
-        self.after_step_()
-
-    def after_step_(self) -> None:
-        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
-        self.stack.after_step_()
-
-    @torch.no_grad()
-    def calibrate_(self, frames: Float[Tensor, "batch frames channels height width"]) -> None:
-        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
-        if not self.scheme.needs_calibration:
-            return
-        training = self.training
-        self.eval()
-        self.stack.calibrate_(self._embedded(frames, None, 0), Context())
-        self.train(training)
+        self.start_(seed, calibration)
 
     def forward(
         self,
@@ -221,51 +194,21 @@ def video_config(values: dict[str, Any]) -> VideoConfig:
     Raises:
         UserError: a field is unknown, missing or not allowed.
     """
-    allowed = {field.name for field in fields(VideoConfig)}
-    for name in values:
-        if name not in allowed:
-            raise unknown("field of a video model", name, allowed)
-    missing = [name for name in ("height", "width") if name not in values]
-    if missing:
-        raise UserError(f"{', '.join(missing)} must be given: the size of a frame.")
-    return VideoConfig(**values)
+    return shape_of(VideoConfig, values, ("height", "width"))
 
 
 def _stack(scheme: Scheme, config: VideoConfig) -> Stack:
-    arrange = {"parallel": Parallel, "composed": Composed}.get(config.arrangement)
-    at: tuple[Kind, ...] = KINDS if arrange is None else (config.arrangement,)  # type: ignore[assignment]
-    places = sites(config.num_layers * len(at), len(at), at)
-    sublayers: list[nn.Module] = []
-    for place in places:
-        three = _layer(config, scheme.inside(place))
-        sublayers.append(three[place.index % 3] if arrange is None else arrange(three))
-    return Stack(scheme, sublayers, config.d_model, places, calibration="later")  # by the body, from videos
+    size = (config.d_model, config.num_heads, config.patches)
+    sliding = config.attention == "sliding-window"  # a window is one of frames; a frame's patches are no line
 
+    def over_time(inside: Inside) -> nn.Module:
+        return TimeAttention(*size, attention_options(config, inside))
 
-def _layer(config: VideoConfig, inside: Inside) -> list[nn.Module]:
-    size, options = (config.d_model, config.num_heads, config.patches), _attention_options
-    return [
-        TimeAttention(*size, options(config, inside, time=True)),
-        SpaceAttention(*size, options(config, inside, time=False)),
-        FeedForward(config.d_model, config.d_ff, config.activation, config.bias, config.dropout, inside),
-    ]
+    def over_space(inside: Inside) -> nn.Module:
+        return SpaceAttention(*size, attention_options(config, inside, rotary=False, full=sliding))
 
-
-def _attention_options(config: VideoConfig, inside: Inside, *, time: bool) -> AttentionOptions:
-    """A sliding window is one of frames; a frame's patches are no line."""
-    full = config.attention == "sliding-window" and not time
-    return AttentionOptions(
-        num_kv_heads=config.num_kv_heads,
-        bias=config.bias,
-        qk_norm=config.qk_norm,
-        rotary=config.position == "rotary" and time,
-        rotary_base=config.rotary_base,
-        dropout=config.attention_dropout,
-        output_dropout=config.dropout,
-        kernel="fused" if full else config.attention,
-        window=None if full else config.window,
-        inside=inside,
-    )
+    layer: list[Recipe] = [("attention", over_time), ("attention", over_space), feedforward(config)]
+    return stack_of(scheme, config, layer)
 
 
 def _head(config: VideoConfig) -> FrameHead:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from addnorm.config import model_config
 from addnorm.errors import unknown
 from addnorm.layers.context import Context
-from addnorm.layers.initialise import initialise_
 from addnorm.layers.patches import PatchEmbedding, PatchGrid
+from addnorm.models.body import Body
 from addnorm.models.sublayers import build_stack
 from addnorm.residual import Scheme
-from addnorm.stack import Later, check_calibration
+from addnorm.stack import Later, Stack
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 Pooling = Literal["mean", "class"]
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Body):
     """An image classifier: patches, an encoder under any residual scheme, one vector an image, a linear head.
 
         tokens = [class token;] W patch_i + b + P_i
@@ -53,6 +52,8 @@ class VisionTransformer(nn.Module):
         torch.Size([3, 10])
     """
 
+    reads = "a batch of images"
+
     def __init__(
         self,
         scheme: Scheme,
@@ -63,40 +64,20 @@ class VisionTransformer(nn.Module):
         calibration: Float[Tensor, "batch height width channels"] | Later | None = None,
         **shape: Any,
     ) -> None:
-        super().__init__()
-        check_calibration(scheme, calibration, "a batch of images")
+        super().__init__(scheme, calibration)
         if pooling not in ("mean", "class"):
             raise unknown("pooling", str(pooling), ("mean", "class"))
         self.config = model_config(shape)
-        self.scheme = scheme
         self.embedding = PatchEmbedding(grid, self.config)
         self.class_token = nn.Embedding(1, self.config.d_model) if pooling == "class" else None
         self.stack = build_stack(scheme, self.config, "encoder")
         self.head = nn.Linear(self.config.d_model, self.config.vocab_size)
         self.logits = scheme.logits(self.config.d_model, self.config.vocab_size)
-        self.initialise_(seed)
-        if isinstance(calibration, Tensor):
-            self.calibrate_(calibration)
+        self.start_(seed, calibration)
 
-    def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed."""
-        initialise_(self, seed, self.config.init)
-        self.stack.rescale_()
-        self.after_step_()
-
-    def after_step_(self) -> None:
-        """Let the scheme bring weights back to where it wants them; after every step of an optimizer."""
-        self.stack.after_step_([self.head.weight])
-
-    @torch.no_grad()
-    def calibrate_(self, images: Float[Tensor, "batch height width channels"]) -> None:
-        """Let the scheme set what depends on data, from one batch; most schemes set nothing."""
-        if not self.scheme.needs_calibration:
-            return
-        training = self.training
-        self.eval()
-        self.stack.calibrate_(self._tokens(images), Context())
-        self.train(training)
+    def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
+        """The stack, with the head's table."""
+        return [(self.stack, [self.head.weight])]
 
     def features(self, images: Float[Tensor, "batch height width channels"]) -> Float[Tensor, "batch d_model"]:
         """The vector of each image that the head reads."""
