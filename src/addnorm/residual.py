@@ -155,8 +155,9 @@ class Scheme(ABC):
 
     norm: NormKind = "layer"
 
-    # The path of one sublayer, for the drawings: words of `addnorm.reports.diagrams`.
-    diagram: ClassVar[str]
+    # The path of one sublayer, for the drawings: words of `addnorm.reports.diagrams`. A scheme that says nothing of its
+    # own path is drawn as what all have in common.
+    diagram: ClassVar[str] = "fork sublayer add"
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from addnorm.errors import UserError, unknown
@@ -50,6 +50,24 @@ def files_in(text: str) -> tuple[str, ...]:
     file = FILE.fullmatch(name)
     values = [part.partition("=")[2] for part in given]
     return tuple(dict.fromkeys([*([file["path"]] if file else []), *(path for v in values for path in files_in(v))]))
+
+
+def renamed(text: str, files: Mapping[str, str]) -> str:
+    """The text with other paths of the Python files in it.
+
+    >>> renamed("gpas(inner=./mine.py:Mine(alpha=0.3))", {"./mine.py": "../mine.py"})
+    'gpas(inner=../mine.py:Mine(alpha=0.3))'
+    """
+    if not set(files_in(text)) & set(files):
+        return text
+    name, given = parts("text", text)
+    file = FILE.fullmatch(name)
+    if file is not None:
+        path = files.get(file["path"], file["path"])
+        name = path if file["name"] is None else f"{path}:{file['name']}"
+    pairs = [part.partition("=") for part in given]
+    values = ", ".join(f"{key}{equals}{renamed(value, files)}" for key, equals, value in pairs)
+    return f"{name}({values})" if given else name
 
 
 def named(kind: str, text: str, given: Iterable[str], allowed: Iterable[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ def diagram_of(name: str) -> str:
 
 @pytest.mark.parametrize("name", schemes.names())
 def test_every_scheme_of_the_catalogue_can_be_drawn(name: str) -> None:
+    assert "diagram" in vars(schemes.get(name)), "a scheme of the catalogue says what its path is"
     words = diagram_of(name)
     root = ElementTree.fromstring(draw(words, name))  # well-formed
     assert root.tag == f"{SVG}svg"

@@ -19,6 +19,8 @@ class EvaluateOptions:
     """Folder of a run, as `addnorm train` and `addnorm compare` leave it."""
     task: str | None = None
     """The Python file of the run's task, where it has one of its own: a run is data, and its folder runs no code."""
+    scheme: str | None = None
+    """The same of its scheme; the file must be what the run was trained with."""
     split: Literal["test", "validation"] = "test"
     """Of the data."""
     data: str | None = None
@@ -55,6 +57,7 @@ def _evaluate(options: EvaluateOptions) -> int:
         result = evaluate_run(
             options.run,
             task=options.task,
+            scheme=options.scheme,
             split=options.split,
             data=options.data,
             limit=options.limit,

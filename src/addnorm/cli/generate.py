@@ -21,6 +21,8 @@ class GenerateOptions:
     """Text to continue."""
     task: str | None = None
     """The Python file of the run's task, where it has one of its own: a run is data, and its folder runs no code."""
+    scheme: str | None = None
+    """The same of its scheme; the file must be what the run was trained with."""
     max_new_tokens: int = 200
     """How many tokens to add."""
     temperature: float = 0.8
@@ -79,7 +81,7 @@ def _continued(options: GenerateOptions) -> str:
     from addnorm.models.sampling import Sampling
     from addnorm.training.run import load_model
 
-    model, tokenizer, _ = load_model(options.run, task=options.task)
+    model, tokenizer, _ = load_model(options.run, task=options.task, scheme=options.scheme)
     prompt = torch.from_numpy(tokenizer.encode(options.prompt))[None]
     sampling = Sampling(
         temperature=options.temperature,

@@ -12,8 +12,13 @@ from typing import Any
 
 from addnorm.cli.arguments import Entry, convert, scan, show_help
 from addnorm.cli.flags import flags_of
-from addnorm.consent import refuse_code
+from addnorm.consent import refuse_code, trusting
+from addnorm.specification import files_in
 
+CODE = {"task", "scheme", "schemes", "baseline"}
+"""Fields whose values may name Python files."""
+CODE = {"task", "scheme", "schemes", "baseline"}
+"""Fields whose values may name Python files."""
 Complete = Callable[[Mapping[str, Any]], dict[str, Any]]
 """From the values that were given for the first part to those with the defaults that depend on them."""
 
@@ -53,17 +58,18 @@ def invoke(
         from addnorm.cli.config_file import read_config
 
         stored_entries = read_config(file, flags_of(parts[0]))
-        for field in stored_entries.keys() & {"task", "scheme", "schemes", "baseline"} - entries.keys():
-            for text in stored_entries[field].words:
-                refuse_code(text, file, flags[field].flag)
+        named = [file for field in CODE & entries.keys() for word in entries[field].words for file in files_in(word)]
+        for field in CODE & stored_entries.keys() - entries.keys():
+            refuse_code(stored_entries[field].words, file, flags[field].flag, named)
         entries = stored_entries | entries
     values = convert(name, entries, flags)
     given = [{key: value for key, value in values.items() if flags[key].owner is part} for part in parts]
-    made = [part(**own) for part, own in zip(parts, [complete(given[0]), *given[1:]], strict=True)]
-    if getattr(made[-1], "print_config", False):
-        return _print_config(made[0])
-    _choose_kernels()
-    return run(*made)
+    with trusting(*(word for field in CODE & entries.keys() for word in entries[field].words)):
+        made = [part(**own) for part, own in zip(parts, [complete(given[0]), *given[1:]], strict=True)]
+        if getattr(made[-1], "print_config", False):
+            return _print_config(made[0])
+        _choose_kernels()
+        return run(*made)
 
 
 def _choose_kernels() -> None:

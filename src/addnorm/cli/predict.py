@@ -23,6 +23,8 @@ class PredictOptions:
     """A second text, where the task takes two: the context of a question, the other sentence."""
     task: str | None = None
     """The Python file of the run's task, where it has one of its own: a run is data, and its folder runs no code."""
+    scheme: str | None = None
+    """The same of its scheme; the file must be what the run was trained with."""
     out: Path | None = None
     """Folder for pictures and frames. Default: the run's folder."""
     json: bool = False
@@ -46,7 +48,7 @@ def _predict(options: PredictOptions) -> int:
         live.doing("loading the run")
         from addnorm.training.run import load_run
 
-        run = load_run(options.run, task=options.task)
+        run = load_run(options.run, task=options.task, scheme=options.scheme)
         live.doing("predicting")
         prediction = run.reader.predict(run.model, options.given, run.config, options.beside)
         written = _written(prediction.write, options.out or options.run)

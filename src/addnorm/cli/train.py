@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from addnorm.cli.invoke import invoke
 from addnorm.cli.task_defaults import of_task
 from addnorm.config import RunConfig
-from addnorm.consent import code_of
+from addnorm.specification import files_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def _train(config: RunConfig, options: TrainOptions) -> int:
     if options.json:
         console.print_json({**result, "folder": out})
     else:
-        for line in _summary(result, out, config.task):
+        for line in _summary(result, out, config):
             console.out().print(line, markup=False, soft_wrap=True)
     return DIVERGED if _diverged(result) else DONE
 
@@ -68,7 +69,7 @@ def _run(config: RunConfig, out: Path, options: TrainOptions) -> dict[str, Any]:
             return train(config, out, resume=options.resume, on_progress=live.of_run)
 
 
-def _summary(result: dict[str, Any], out: Path, task: str) -> list[str]:
+def _summary(result: dict[str, Any], out: Path, config: RunConfig) -> list[str]:
     from addnorm.cli.progress import span
 
     diagnosis, rate = result["diagnosis"], result["tokens_per_s"]
@@ -81,8 +82,9 @@ def _summary(result: dict[str, Any], out: Path, task: str) -> list[str]:
         f"folder           {out}",
     ]
     if not _diverged(result):
-        code = code_of(task)
-        lines.append(f"\naddnorm evaluate {out}" + (f" --task {code}" if code else ""))
+        named = {flag: files_in(getattr(config, flag)) for flag in ("task", "scheme")}
+        code = "".join(f" --{flag} {shlex.quote(text)}" for flag, files in named.items() for text in files)
+        lines.append(f"\naddnorm evaluate {out}{code}")
     return lines
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from addnorm import schemes
 from addnorm.config import INIT_RULES, Shape
-from addnorm.consent import refuse_code
+from addnorm.consent import consented
 from addnorm.data.tokens.pretrained_tokenizer import INSTALLED, checkpoint_folder
 from addnorm.data.tokens.tokenizer import FILE as TOKENIZER_FILE
 from addnorm.errors import UserError
@@ -25,6 +25,7 @@ from addnorm.interop.configs import CONFIG, read_json
 from addnorm.interop.weight_files import weight_files
 from addnorm.json_file import read_bytes
 from addnorm.manifest import Manifest
+from addnorm.specification import files_in
 
 POINTERS = ("best", "last")
 WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.json", "manifest.json"
@@ -86,7 +87,7 @@ def shape_of(init: str) -> dict[str, Any]:
     if _is_run(folder):
         _check_config(folder)
         values = read_json(folder / CONFIG)
-        refuse_code(values.get("scheme"), folder / CONFIG, "--scheme")
+        values["scheme"] = _scheme_of(folder, values)
         names = ("scheme", *(field.name for field in fields(Shape)))
         found = {name: values[name] for name in names if name in values}
     else:
@@ -153,7 +154,6 @@ def _is_run(folder: Path) -> bool:
 
 def _of_run(name: str, folder: Path) -> Source:
     config, checkpoint = read_json(folder / CONFIG), _checkpoint(folder)
-    refuse_code(config.get("scheme"), folder / CONFIG, "--scheme")
     _check_whole(checkpoint)
     try:
         tensors = load_file(checkpoint / WEIGHTS)
@@ -167,12 +167,19 @@ def _of_run(name: str, folder: Path) -> Source:
     task = str(config.get("task"))
     return Source(
         name=name,
-        equivalent=(schemes.format(schemes.parse(str(config.get("scheme")))),),
+        equivalent=(schemes.format(schemes.parse(_scheme_of(folder, config))),),
         side="decoder" if task.startswith("language-modeling") else None,
         task=task,
         body={key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)},
         outside={key: tensor for key, tensor in tensors.items() if not key.startswith(prefix)},
     )
+
+
+def _scheme_of(folder: Path, config: Mapping[str, Any]) -> str:
+    """The scheme of a run; where it is a Python file, the caller's (`addnorm.consent.trusting`)."""
+    stored = str(config.get("scheme"))
+    code = read_json(folder / "run.json").get("code", {}) if files_in(stored) else {}
+    return consented(stored, None, folder / CONFIG, "--scheme", code)
 
 
 def _checkpoint(folder: Path) -> Path:

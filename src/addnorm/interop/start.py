@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from addnorm import schemes
 from addnorm.config import RunConfig
+from addnorm.consent import trusting
 from addnorm.errors import UserError
 from addnorm.interop.another_scheme import as_trained, eps_of
 from addnorm.interop.init_sources import Source, body_prefix, is_fresh, read, shape_of, tokenizer_of
@@ -76,7 +77,8 @@ def completed(given: Mapping[str, Any], init: str) -> dict[str, Any]:
     """
     if is_fresh(init):
         return dict(given)
-    found = shape_of(init)
+    with trusting(str(given.get("scheme", ""))):
+        found = shape_of(init)
     for name, value in found.items():
         if name in given and name not in _FREE and given[name] != value:
             raise UserError(
@@ -126,8 +128,9 @@ def start_from(model: nn.Module, init: str, *, task: str | None = None) -> Start
     """
     if is_fresh(init):
         return None
-    source, mine = read(init), model.state_dict()
     stack = _stack_of(model)
+    with trusting(schemes.format(stack.scheme)):
+        source, mine = read(init), model.state_dict()
     same = schemes.format(stack.scheme) in source.equivalent
     homes = {} if same else _homes(source, stack, mine)
     taken = dict(_matches(mine, source, None if same else homes, task))

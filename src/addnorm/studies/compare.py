@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm import __version__, schemes, tasks
+from addnorm.consent import trusting
 from addnorm.errors import UserError
 from addnorm.files import append_json_line, finite, read_json_lines
 from addnorm.interop.start import start_from
@@ -57,7 +58,8 @@ def compare(
         Interrupted: by Ctrl-C or SIGTERM, after the workers have saved.
     """
     began = time.monotonic()
-    check(spec)
+    with trusting(spec.task, *spec.schemes):
+        check(spec)
     with FolderLock(out):  # two that start on a new folder would train every run twice
         return _compared(spec, Store.open(out, spec, resume=resume), began, progress, command)
 
@@ -173,6 +175,7 @@ def _job(run: Run, store: Store) -> Job:
         folder=store.run_folder(run),
         work=Work(kind=run.arm.id, size=config.seconds or config.num_layers * (config.steps or config.tokens)),
         resume=store.prepare(run),
+        code=store.code,
     )
 
 

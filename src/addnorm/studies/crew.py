@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm.config import RunConfig
+from addnorm.consent import Code
 from addnorm.studies.eta import Work
 
 WORKER = (sys.executable, "-m", "addnorm.studies.worker")
@@ -32,10 +33,13 @@ class Job:
     folder: Path
     work: Work
     resume: bool = False
+    code: Code = field(default_factory=dict)
+    """What the Python files were when the comparison began."""
 
     def order(self) -> str:
         """The line that a worker reads."""
-        return json.dumps({"config": asdict(self.config), "folder": str(self.folder), "resume": self.resume}) + "\n"
+        order = {"config": asdict(self.config), "folder": str(self.folder), "resume": self.resume, "code": self.code}
+        return json.dumps(order) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

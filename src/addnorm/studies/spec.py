@@ -194,8 +194,8 @@ def _of_depth(values: Sequence[Any], position: int) -> Any:
 
 
 def _folder_name(scheme: str) -> str:
-    """A specification as part of a file name: `peri-norm(norm=rms)` is `peri-norm-norm=rms`."""
-    return re.sub(r"[^A-Za-z0-9.=_+]+", "-", scheme).strip("-")
+    """A specification as part of a file name that is not hidden: `peri-norm(norm=rms)` is `peri-norm-norm=rms`."""
+    return re.sub(r"[^A-Za-z0-9.=_+]+", "-", scheme).strip("-.")[-100:]
 
 
 def _numbered(stem: str) -> Iterable[str]:

@@ -1,6 +1,7 @@
 """The folder of a comparison.
 
     spec.json                        what is compared
+    code.json                        SHA-256 of the Python files that the task and the schemes are of, if any
     runs/<arm>/seed-<k>/             one training run each, as training writes it
     results.json                     what came out
 
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from addnorm.consent import check_unchanged, code_of
 from addnorm.errors import UserError
 from addnorm.files import finite, write_json
 from addnorm.json_file import read_object
@@ -27,6 +29,7 @@ from addnorm.training.run_folder import FREE, RunFolder
 ENDED = ("finished", "stopped early", "diverged")
 # May differ on resume: what is trained does not depend on it.
 FREE_FIELDS = ("workers", *FREE)
+CODE = "code.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.code: dict[str, str] = {}
 
     @classmethod
     def open(cls, folder: Path, spec: CompareConfig, *, resume: bool) -> Store:
@@ -61,6 +65,7 @@ class Store:
                 comparison.
         """
         store = cls(folder)
+        store.code = code_of(spec.task, *spec.schemes)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file; give a folder for the comparison.")
         if resume:
@@ -68,6 +73,8 @@ class Store:
         elif folder.exists() and any(folder.iterdir()):
             raise UserError(f"{folder} exists already; give another folder, or --resume to continue it.")
         else:
+            if store.code:
+                write_json(folder / CODE, store.code)
             write_json(folder / "spec.json", asdict(spec))
         return store
 
@@ -132,6 +139,7 @@ class Store:
                 f"{self.folder} holds another comparison: {'; '.join(changes)}. "
                 "Resume with the stored values, or start anew in another folder."
             )
+        check_unchanged(_read(self.folder / CODE) or {}, self.folder)
 
 
 def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 Jobs come as JSON lines on standard input and events go out as JSON lines on standard output, so that torch is imported
 once for many runs, and so that a library that prints cannot break the protocol: its output goes to standard error.
 
-    in   {"config": {...}, "folder": "...", "resume": false}
+    in   {"config": {...}, "folder": "...", "resume": false, "code": {}}
     out  {"event": "progress", "share": 0.25, "loss": 2.9}, {"event": "warning", "text": "..."} ...
          {"event": "done"} or {"event": "failed", "error": "..."}
 """
@@ -59,12 +59,15 @@ def _one_thread() -> None:
 
 def _answer(job: dict[str, Any], out: TextIO) -> dict[str, Any]:
     """Train one run; whatever goes wrong is the answer."""
+    from addnorm.consent import check_unchanged, trusting
     from addnorm.training.interruption import Interrupted
     from addnorm.training.run import train
 
     warnings.showwarning = _to_parent(out)
     try:
-        train(RunConfig(**job["config"]), Path(job["folder"]), resume=job["resume"], on_progress=_throttled(out))
+        check_unchanged(job["code"], "this comparison")
+        with trusting(*job["code"]):
+            train(RunConfig(**job["config"]), Path(job["folder"]), resume=job["resume"], on_progress=_throttled(out))
     except UserError as error:
         return {"event": "failed", "error": str(error)}
     except Interrupted as stop:

@@ -21,6 +21,7 @@ def evaluate_run(
     folder: Path,
     *,
     task: str | None = None,
+    scheme: str | None = None,
     split: Split = "test",
     data: str | None = None,
     limit: int | None = None,
@@ -32,6 +33,7 @@ def evaluate_run(
     Args:
         folder: of the run.
         task: the Python file of the run's task, if it has one: see `addnorm.consent`.
+        scheme: the same of its scheme.
         split: of the data.
         data: other data than the run's.
         limit: items at most; None = all.
@@ -46,7 +48,7 @@ def evaluate_run(
     """
     tell = on_stage or _silent
     tell("loading the model")
-    loaded = load_run(folder, task=task)
+    loaded = load_run(folder, task=task, scheme=scheme)
     config = loaded.config if data is None else replace(loaded.config, data=data)
     with enough_memory(config):
         tell("loading the data")

@@ -15,7 +15,7 @@ from torch import nn
 
 from addnorm import __version__, tasks
 from addnorm.config import RunConfig
-from addnorm.consent import consented, refuse_code
+from addnorm.consent import code_of, consented, trusting
 from addnorm.errors import UserError
 from addnorm.interop.init_sources import identity_of
 from addnorm.interop.start import Started
@@ -84,7 +84,13 @@ def train(
                 return run.read("result.json")
             text = f"{run.path} has ended, but {listed(faults)}; its end is taken anew from the last checkpoint."
             warnings.warn(text, DamageWarning, stacklevel=2)
-        with Watch() as watch, seeded(config.seed), flushed_denormals(), enough_memory(config):
+        with (
+            trusting(config.task, config.scheme),
+            Watch() as watch,
+            seeded(config.seed),
+            flushed_denormals(),
+            enough_memory(config),
+        ):
             result = _train(config, run, watch, on_progress)
             if watch.signal_number is not None:  # it came while the last checkpoint was written
                 raise watch.interrupted(run.path)
@@ -106,21 +112,27 @@ class Loaded:
     config: RunConfig
 
 
-def load_run(folder: Path, *, task: str | None = None) -> Loaded:
+def load_run(folder: Path, *, task: str | None = None, scheme: str | None = None) -> Loaded:
     """The model of a run's best checkpoint (of another one if that is damaged), its reader and its config.
 
     Args:
         folder: of the run.
         task: the Python file of the run's task, if it has one of its own; without it no file is run.
+        scheme: the same of its scheme; it must be what the run was trained with.
 
     Raises:
-        UserError: the folder holds no run, or no checkpoint that can be read; its task is a file that was not named.
+        UserError: the folder holds no run, or no checkpoint that can be read; its task or its scheme is a file that was
+            not named, or the scheme's has changed.
     """
     run = RunFolder(folder)
     check_trusted(run)
     config = run.config()
-    refuse_code(config.scheme, run.path / "config.json", "--scheme")
-    config = replace(config, task=consented(config.task, task, run.path / "config.json"))
+    source = run.path / "config.json"
+    config = replace(
+        config,
+        task=consented(config.task, task, source),  # without its SHA-256: a score may be mended after the training
+        scheme=consented(config.scheme, scheme, source, "--scheme", run.code()),
+    )
     found = run.checkpoints.load("best")
     diverged = run.has_diverged()
     if found is None:
@@ -141,13 +153,13 @@ def load_run(folder: Path, *, task: str | None = None) -> Loaded:
     return Loaded(model=model.eval(), reader=reader, config=config)
 
 
-def load_model(folder: Path, *, task: str | None = None) -> tuple[Any, Any, RunConfig]:
+def load_model(folder: Path, *, task: str | None = None, scheme: str | None = None) -> tuple[Any, Any, RunConfig]:
     """Model, tokenizer and config of a language modeling run; `load_run` is for every task.
 
     Raises:
         UserError: the folder holds no run, no checkpoint that can be read, or a run of a task without a tokenizer.
     """
-    loaded = load_run(folder, task=task)
+    loaded = load_run(folder, task=task, scheme=scheme)
     tokenizer = getattr(loaded.reader, "tokenizer", None)
     if tokenizer is None:
         raise UserError(f"{folder} is a run of {loaded.config.task}, which has no tokenizer; use addnorm predict.")
@@ -184,8 +196,9 @@ def _describe(run: RunFolder, problem: Problem, model: nn.Module, started: Start
     """Write what is known before the first step; a resumed run must find the same data, and the same start."""
     config = problem.config
     start = "" if started is None else identity_of(config.init)
-    identity = fingerprint(config, problem.fingerprint, start)
-    about = {"fingerprint": identity, "start_sha256": start, "addnorm": __version__}
+    code = code_of(config.task, config.scheme)
+    identity = fingerprint(config, problem.fingerprint, start, code)
+    about = {"fingerprint": identity, "start_sha256": start, "addnorm": __version__} | ({"code": code} if code else {})
     lines = [] if started is None else started.lines()
     if (run.path / "run.json").exists():
         contents: dict[str, Any] = {"environment.json": environment.describe()}

@@ -20,16 +20,19 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from addnorm.config import RunConfig
+from addnorm.consent import Code, consented
 from addnorm.errors import UserError, unknown
 from addnorm.files import json_text, write_atomically
 from addnorm.json_file import read_object
 from addnorm.manifest import FILE as MANIFEST
 from addnorm.manifest import Manifest
+from addnorm.specification import files_in, renamed
 from addnorm.training.checkpoint import Checkpoints, reason
 from addnorm.training.lock import FolderLock
 from addnorm.training.metrics import FILE as METRICS
@@ -66,12 +69,30 @@ class RunFolder:
         if not (self.path / "config.json").exists():
             raise UserError(f"{self.path} is no run's folder (it has no config.json); name another folder.")
         restore_config(self, config)
-        changed = differences(self.config(), config)
+        changed = differences(self._as_called(config), config)
         if changed:
             raise UserError(
                 f"{self.path} was started with another config: {'; '.join(changed)}. "
                 "Resume with the config it has, or name another folder."
             )
+
+    def _as_called(self, config: RunConfig) -> RunConfig:
+        """The stored config, with the paths by which a call names its Python files; these must not have changed."""
+        stored, code = self.config(), self.code()
+        called: dict[str, Any] = {
+            name: consented(getattr(stored, name), getattr(config, name), self.path, f"--{name}", code)
+            for name in ("task", "scheme")
+            if files_in(getattr(stored, name)) and files_in(getattr(config, name))
+        }
+        return replace(stored, **called)
+
+    def code(self) -> dict[str, str]:
+        """The SHA-256 of the Python files that the run was started with; empty where that was not written yet."""
+        try:
+            found = read_object(self.path / "run.json").get("code", {})
+        except (OSError, ValueError):  # what is damaged the manifest tells
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def create(self, config: RunConfig, environment: dict[str, Any]) -> None:
         """Write what is known before the first step.
@@ -250,11 +271,13 @@ FREE = ("memory",)
 """Fields that change no result: a resumed run may have others."""
 
 
-def fingerprint(config: RunConfig, data: str, start: str = "") -> str:
+def fingerprint(config: RunConfig, data: str, start: str = "", code: Code = MappingProxyType({})) -> str:
     """SHA-256 of the config, of the data's fingerprint, and of that of the weights that a run starts from, if any.
 
-    It is equal exactly when two runs are the same experiment; how much they remember on the way changes no result.
+    It is equal exactly when two runs are the same experiment; how much they remember on the way changes no result, nor
+    where a Python file of theirs lies (`code`: what it holds).
     """
+    config = replace(config, task=renamed(config.task, code), scheme=renamed(config.scheme, code))
     values = {name: value for name, value in asdict(config).items() if name not in FREE}
     text = json.dumps([values, data, *([start] if start else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
