@@ -228,7 +228,8 @@ class RunConfig(Recipe):
     """One training run: what is trained, on what, how, for how long."""
 
     scheme: str = "pre-norm"
-    """Residual scheme: a name of `addnorm schemes`, with optional fields: "layer-scale(init=0.1)"."""
+    """Residual scheme: a name of `addnorm schemes`, with optional fields: "layer-scale(init=0.1)"; or a Python file
+    that defines one: "./mine.py(alpha=0.3)"."""
     num_layers: Depth = 4
     """Layers; a layer is attention and feed-forward."""
     tokens: Count = 200_000

@@ -19,7 +19,7 @@ class CertifyOptions:
     """Which scheme, and with what it is compared."""
 
     scheme: str = field(metadata={"positional": True})
-    """The scheme, with optional fields: "mhc(streams=3)"."""
+    """The scheme, with optional fields: "mhc(streams=3)"; or a Python file that defines one."""
     against: str | None = None
     """A scheme that it should equal; what differs is named. Default: none, since the scheme is the catalogue's own."""
     json: bool = False

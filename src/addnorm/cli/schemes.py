@@ -23,7 +23,8 @@ class SchemesOptions:
     """Which scheme, and at which width its parameters are counted."""
 
     name: str | None = field(default=None, metadata={"positional": True})
-    """One scheme to show in full, with optional fields: "layer-scale(init=0.1)". Default: all, as a table."""
+    """One scheme to show in full, with optional fields: "layer-scale(init=0.1)", or a Python file that defines one.
+    Default: all, as a table."""
     d_model: int = 512
     """Width at which parameters are counted."""
     num_layers: int = 12

@@ -36,7 +36,8 @@ class CompareConfig(Recipe):
         "mhc",
         "block-attention-residuals",
     )
-    """Residual schemes: names of `addnorm schemes`, with optional fields: "layer-scale(init=0.1)"."""
+    """Residual schemes: names of `addnorm schemes`, with optional fields: "layer-scale(init=0.1)"; or Python files that
+    define one: "./mine.py(alpha=0.3)"."""
     baseline: str = "pre-norm"
     """The scheme that the others are held against; added to the schemes if it is not among them."""
     layers: tuple[Depth, ...] = (2, 24)
