@@ -19,6 +19,10 @@ from addnorm.json_file import read_object
 FILE = "manifest.json"
 
 
+class DamageWarning(UserWarning):
+    """A file of a run is not what was written, and the run can do without it."""
+
+
 class Manifest:
     """The list of one folder.
 

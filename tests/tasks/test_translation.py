@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
 import random
@@ -18,10 +19,10 @@ from addnorm.data.texts.records import Translation as Pair
 from addnorm.errors import UserError
 from addnorm.interop.start import configured
 from addnorm.layers.cross_entropy import IGNORED
+from addnorm.models.beam_search import BeamSearch
 from addnorm.tasks import translation
 from addnorm.tasks.pairs import bleu_words, translation_scores
 from addnorm.tasks.pairs.translation_scores import TranslationMemory, measured
-from addnorm.tasks.translation import Translation
 from addnorm.training.optimizer import Optimizer
 from addnorm.training.run import load_model, load_run, train
 
@@ -207,7 +208,7 @@ def test_a_wider_beam_finds_likelier_translations(run):
     sources = [loaded.reader.vocabulary.source(source) for source, _ in sentences(30, seed=5)]
 
     def likelihood(beam: int) -> float:
-        loaded.reader.task = Translation(beam=beam, length_penalty=0.0)
+        loaded.reader.search = BeamSearch(beam=beam, length_penalty=0.0)
         return sum(row[0].log_probability for row in loaded.reader.hypotheses(loaded.model, sources))
 
     assert likelihood(8) > likelihood(1)
@@ -301,8 +302,12 @@ def test_choices_that_cannot_be_are_refused(task, named):
 
 
 def test_without_sacrebleu_a_run_that_needs_it_does_not_start(problem_of, monkeypatch):
+    whole = importlib.import_module
+
     def missing(name: str):
-        raise ImportError(name)
+        if name.startswith("sacrebleu"):
+            raise ImportError(name)
+        return whole(name)
 
     monkeypatch.setattr(translation_scores.importlib, "import_module", missing)
     problem_of(score_items=0)

@@ -17,10 +17,10 @@ from addnorm.cli import main
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
 from addnorm.interop.init_sources import shape_of
+from addnorm.manifest import DamageWarning
 from addnorm.training.checkpoint import CheckpointWarning
 from addnorm.training.metrics import FILE as METRICS
 from addnorm.training.metrics import Metrics
-from addnorm.training.repair import DamageWarning
 from addnorm.training.run import DivergedWarning, load_model, train
 
 PLACES = (0.1, 0.5, 0.9)

@@ -61,18 +61,25 @@ class TranslationProblem(Problem):
         reader: vocabulary, search, and the body.
         splits: the texts.
         tokens: the same in tokens.
+        bleu: how BLEU splits words.
 
     Raises:
         UserError: sacrebleu is missing and the run asks for scores, or all training pairs are too long.
     """
 
     def __init__(
-        self, config: RunConfig, reader: Translator, splits: Splits[records.Translation], tokens: ParallelTokens
+        self,
+        config: RunConfig,
+        reader: Translator,
+        splits: Splits[records.Translation],
+        tokens: ParallelTokens,
+        bleu: bleu_words.BleuWords,
     ) -> None:
         super().__init__(config, reader)
+        self._bleu = bleu
         if config.score_items:
             translation_scores.sacrebleu()
-            bleu_words.chosen(reader.task.bleu, (pair.target for pair in splits.train))
+            bleu_words.chosen(bleu, (pair.target for pair in splits.train))
         self.translator, self.splits, self.tokens = reader, splits, tokens
         self.left_out = int((_longest(tokens.train) > config.context).sum())
         if self.left_out == len(tokens.train):
@@ -182,7 +189,7 @@ class TranslationProblem(Problem):
         return [folder / "samples.tsv"]
 
     def _bleu_words(self) -> str:
-        return bleu_words.chosen(self.translator.task.bleu, (pair.target for pair in self.splits.train))
+        return bleu_words.chosen(self._bleu, (pair.target for pair in self.splits.train))
 
     def _expected(self, target: Tensor) -> Tensor:
         """The token to come at each token of the target but the last."""
@@ -239,7 +246,7 @@ class Translation(Task):
     def __post_init__(self) -> None:
         if self.encoder_layers:
             check_count("encoder_layers", self.encoder_layers)
-        BeamSearch(beam=self.beam, length_penalty=self.length_penalty)
+        self._search()  # refuses what is out of range
         if self.bleu not in bleu_words.CHOICES:
             raise unknown("bleu", str(self.bleu), bleu_words.CHOICES)
 
@@ -259,8 +266,8 @@ class Translation(Task):
         )
         tokens = _tokens(splits, config.tokenizer, None if reader is None else reader.vocabulary.tokenizer)
         ratio = tokens.tokens_per_token if reader is None else reader.tokens_per_token
-        own = Translator(self, tokens.vocabulary.tokenizer, ratio)
-        return TranslationProblem(config, own, splits, tokens)
+        own = Translator(tokens.vocabulary.tokenizer, ratio, self._search(), self.encoder_layers)
+        return TranslationProblem(config, own, splits, tokens, self.bleu)
 
     def reader(self, folder: Path) -> Translator:
         """The vocabulary that a run was trained with.
@@ -268,7 +275,10 @@ class Translation(Task):
         Raises:
             UserError: a file is missing or damaged.
         """
-        return Translator.load(self, folder)
+        return Translator.load(folder, self._search(), self.encoder_layers)
+
+    def _search(self) -> BeamSearch:
+        return BeamSearch(beam=self.beam, length_penalty=self.length_penalty)
 
 
 @lru_cache(maxsize=2)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from addnorm.config import RunConfig
 from addnorm.errors import UserError
 from addnorm.files import json_text, write_atomically
 from addnorm.manifest import FILE as MANIFEST
-from addnorm.manifest import listed
+from addnorm.manifest import DamageWarning, listed
 from addnorm.training.metrics import FILE as METRICS
-
-if TYPE_CHECKING:
-    from addnorm.training.run_folder import RunFolder
+from addnorm.training.run_folder import RunFolder
 
 FOR_THE_RECORD = ("environment.json", "result.json", METRICS)
 """Files that a trained model can be read without."""
-
-
-class DamageWarning(UserWarning):
-    """A file of a run is not what was written, and the run can do without it."""
 
 
 def check_trusted(run: RunFolder) -> None:
@@ -45,20 +36,6 @@ def check_trusted(run: RunFolder) -> None:
             f"{run.path} cannot be trusted: {listed(fatal)}; put back what was written, "
             "or train it on with --resume, which writes anew what it can."
         )
-
-
-def restore_config(run: RunFolder, config: RunConfig) -> None:
-    """Write a damaged config.json anew, if the caller's config is the one that was written."""
-    fault = run.faults().get("config.json")
-    if fault is None:
-        return
-    if hashlib.sha256(json_text(asdict(config)).encode()).hexdigest() != run.manifest.entries()["config.json"]:
-        raise UserError(
-            f"{run.path / 'config.json'}: {fault}, and the config given is not what was written either; "
-            "put it back, or name another folder."
-        )
-    run.write("config.json", asdict(config))
-    warnings.warn(f"{run.path / 'config.json'}: {fault}; written anew.", DamageWarning, stacklevel=4)
 
 
 def mend(run: RunFolder, contents: Mapping[str, Any], save_reader: Callable[[Path], None]) -> None:

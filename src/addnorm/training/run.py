@@ -19,7 +19,7 @@ from addnorm.consent import code_of, consented, trusting
 from addnorm.errors import UserError
 from addnorm.interop.init_sources import identity_of
 from addnorm.interop.start import Started
-from addnorm.manifest import listed
+from addnorm.manifest import DamageWarning, listed
 from addnorm.probes.trainability import Thresholds, assess
 from addnorm.task import Problem, Reader
 from addnorm.training import environment
@@ -29,7 +29,7 @@ from addnorm.training.cost import cost
 from addnorm.training.counters import Progress
 from addnorm.training.initial import initial
 from addnorm.training.interruption import StopNow, Watch
-from addnorm.training.repair import DamageWarning, check_trusted, mend
+from addnorm.training.repair import check_trusted, mend
 from addnorm.training.run_folder import RunFolder, fingerprint
 from addnorm.training.seeding import seeded
 from addnorm.training.snapshot import load_weights_

@@ -31,13 +31,12 @@ from addnorm.errors import UserError, unknown
 from addnorm.files import json_text, write_atomically
 from addnorm.json_file import read_object
 from addnorm.manifest import FILE as MANIFEST
-from addnorm.manifest import Manifest
+from addnorm.manifest import DamageWarning, Manifest
 from addnorm.specification import files_in, renamed
 from addnorm.training.checkpoint import Checkpoints, reason
 from addnorm.training.lock import FolderLock
 from addnorm.training.metrics import FILE as METRICS
 from addnorm.training.metrics import Metrics
-from addnorm.training.repair import DamageWarning, restore_config
 
 
 class RunFolder:
@@ -68,7 +67,7 @@ class RunFolder:
             raise UserError(f"{self.path} exists already; resume it, or name another folder.")
         if not (self.path / "config.json").exists():
             raise UserError(f"{self.path} is no run's folder (it has no config.json); name another folder.")
-        restore_config(self, config)
+        self._restore_config(config)
         changed = differences(self._as_called(config), config)
         if changed:
             raise UserError(
@@ -104,6 +103,19 @@ class RunFolder:
             self._write({"config.json": asdict(config), "environment.json": environment})
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({reason(error)}); name a folder you may write.") from error
+
+    def _restore_config(self, config: RunConfig) -> None:
+        """Write a damaged config.json anew, if the caller's config is the one that was written."""
+        path, fault = self.path / "config.json", self.faults().get("config.json")
+        if fault is None:
+            return
+        if hashlib.sha256(json_text(asdict(config)).encode()).hexdigest() != self.manifest.entries()["config.json"]:
+            raise UserError(
+                f"{path}: {fault}, and the config given is not what was written either; "
+                "put it back, or name another folder."
+            )
+        self.write("config.json", asdict(config))
+        warnings.warn(f"{path}: {fault}; written anew.", DamageWarning, stacklevel=4)
 
     def note_reader(self, save_reader: Callable[[Path], None]) -> None:
         """Write down what the reader's files are: tokenizer.json, and what else a task keeps.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,8 +26,6 @@ from addnorm.task import Prediction, Reader
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
-
-    from addnorm.tasks.translation import Translation as TranslationTask
 
 FILE = "translation.json"
 SOURCE_TOKENS = 1024
@@ -80,17 +78,18 @@ class Translator(Reader):
     """A vocabulary of both languages, and the encoder-decoder that it feeds.
 
     Args:
-        task: how is translated, and the encoder's layers.
         tokenizer: of both languages.
         tokens_per_token: target tokens for each source token in the training text.
+        search: how translations are looked for; as long as `tokens_per_token` lets them be.
+        encoder_layers: of the body; 0 = as many as the decoder has.
     """
 
-    def __init__(self, task: TranslationTask, tokenizer: Tokenizer, tokens_per_token: float) -> None:
-        self.task, self.tokens_per_token = task, tokens_per_token
+    def __init__(self, tokenizer: Tokenizer, tokens_per_token: float, search: BeamSearch, encoder_layers: int) -> None:
+        self.tokens_per_token, self.search, self.encoder_layers = tokens_per_token, search, encoder_layers
         self.vocabulary = Vocabulary(tokenizer=tokenizer)
 
     @classmethod
-    def load(cls, task: TranslationTask, folder: Path) -> Translator:
+    def load(cls, folder: Path, search: BeamSearch, encoder_layers: int) -> Translator:
         """What a run was trained with.
 
         Raises:
@@ -101,12 +100,12 @@ class Translator(Reader):
             ratio = float(read_object(path)["tokens_per_token"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read ({error}); name the folder of a translation run.") from None
-        return cls(task, tokenizer.load(folder / tokenizer.FILE), ratio)
+        return cls(tokenizer.load(folder / tokenizer.FILE), ratio, search, encoder_layers)
 
     def build(self, config: RunConfig) -> EncoderDecoder:
         """An encoder-decoder over the vocabulary, with fresh weights."""
         shape = asdict(config.model(self.vocabulary.size))
-        scheme, layers = schemes.parse(config.scheme), self.task.encoder_layers or None
+        scheme, layers = schemes.parse(config.scheme), self.encoder_layers or None
         return EncoderDecoder(scheme, seed=config.seed, encoder_layers=layers, calibration="later", **shape)
 
     def save(self, folder: Path) -> None:
@@ -134,11 +133,8 @@ class Translator(Reader):
         found: dict[int, list[Hypothesis]] = {}
         for numbers in pairs.by_length(SOURCE_TOKENS):
             source = torch.from_numpy(pairs.rows(numbers)[0])
-            search = BeamSearch(
-                beam=self.task.beam,
-                length_penalty=self.task.length_penalty,
-                max_tokens=SHORTEST_LIMIT + int(2 * self.tokens_per_token * source.shape[1]),
-            )
+            longest = SHORTEST_LIMIT + int(2 * self.tokens_per_token * source.shape[1])
+            search = replace(self.search, max_tokens=longest)
             keep = source != self.vocabulary.pad
             every = model.generate(source, None if keep.all() else keep, marks=marks, search=search)
             found |= dict(zip(numbers.tolist(), every, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,8 +24,6 @@ from addnorm.tasks.video.video_scores import nearness
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
-
-    from addnorm.tasks.video_prediction import VideoPrediction
 
 FILE = "video.json"
 
@@ -69,6 +67,33 @@ class VideoKind:
             )
 
 
+class Forecast(Protocol):
+    """What of its task a reader asks for."""
+
+    @property
+    def given(self) -> int:
+        """Frames that are given."""
+        ...
+
+    @property
+    def predicted(self) -> int:
+        """Frames that are predicted from them."""
+        ...
+
+    @property
+    def fps(self) -> float:
+        """The pace that video files are brought to; 0 leaves them."""
+        ...
+
+    def load(self, config: RunConfig) -> videos.VideoSplits:
+        """The videos of a run."""
+        ...
+
+    def model_fields(self) -> dict[str, Any]:
+        """What the body needs to know."""
+        ...
+
+
 class VideoReader(Reader):
     """The size of the frames, and the space-time Transformer over them.
 
@@ -77,7 +102,7 @@ class VideoReader(Reader):
         kind: the size.
     """
 
-    def __init__(self, task: VideoPrediction, kind: VideoKind) -> None:
+    def __init__(self, task: Forecast, kind: VideoKind) -> None:
         self.task, self.kind = task, kind
 
     def model_shape(self, config: RunConfig) -> VideoConfig:
