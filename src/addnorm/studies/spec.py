@@ -9,16 +9,8 @@ from typing import Any, Literal
 
 from addnorm.checks import Count, Depth, NotNegative, Probability, Seconds, Whole
 from addnorm.config import Recipe, RunConfig
-from addnorm.errors import unknown
-from addnorm.studies.spec_checks import (
-    ErrorRate,
-    Seeds,
-    check_lists,
-    check_scheme,
-    check_seeds,
-    refuse_repeats,
-    to_tuples_,
-)
+from addnorm.errors import UserError, unknown
+from addnorm.studies.spec_checks import ErrorRate, Seeds, check_scheme, refuse_repeats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +74,57 @@ class CompareConfig(Recipe):
     signals: Whole = 4
 
     def __post_init__(self) -> None:
-        to_tuples_(self)
+        self._to_tuples_()
         super().__post_init__()
-        check_lists(self)
-        check_seeds(self)
+        self._check_lists()
+        self._check_seeds()
         baseline = check_scheme(self.baseline)
         chosen = tuple(check_scheme(scheme) for scheme in self.schemes)
         refuse_repeats("schemes", chosen)
         object.__setattr__(self, "baseline", baseline)
         object.__setattr__(self, "schemes", chosen if baseline in chosen else (baseline, *chosen))
         runs(self)  # refuses a task that does not exist, and a seed beyond the last
+
+    def _to_tuples_(self) -> None:
+        """Lists, as JSON and TOML give them, and lone values become tuples."""
+        for name in ("schemes", "layers", "tokens", "steps", "seconds", "learning_rates"):
+            value = getattr(self, name)
+            if isinstance(value, (str, int, float)):
+                value = (value,)
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+
+    def _check_lists(self) -> None:
+        """Refuse empty lists, values that come twice, and budgets that are neither one for all nor one for each depth.
+
+        Raises:
+            UserError: which list, and what is wrong with it.
+        """
+        for name in ("schemes", "layers", "tokens", "learning_rates"):
+            if not getattr(self, name):
+                raise UserError(f"{name} is empty; give at least one.")
+        for name in ("layers", "learning_rates"):
+            refuse_repeats(name, getattr(self, name))
+        for name in ("tokens", "steps", "seconds"):
+            values = getattr(self, name)
+            if values is not None and len(values) not in (1, len(self.layers)):
+                raise UserError(
+                    f"{name} has {len(values)} values for {len(self.layers)} depths; give one for all, or one for each."
+                )
+
+    def _check_seeds(self) -> None:
+        """Refuse numbers of seeds that do not fit one another.
+
+        Raises:
+            UserError: which, and what to give.
+        """
+        if self.until_decided and self.max_seeds < self.seeds:
+            raise UserError(f"max_seeds={self.max_seeds} is below seeds={self.seeds}; give as many or more.")
+        if self.pick == "best" and len(self.learning_rates) > 1 and self.seeds <= self.tuning_seeds:
+            raise UserError(
+                f"seeds={self.seeds} leaves none to judge by: the first {self.tuning_seeds} choose the learning rate "
+                "(tuning_seeds); give more seeds."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from addnorm import schemes
 from addnorm.checks import check_count
 from addnorm.errors import UserError
-
-if TYPE_CHECKING:
-    from addnorm.studies.spec import CompareConfig
 
 MOST_SEEDS = 1000
 
@@ -38,50 +35,6 @@ def check_error(name: str, value: float) -> None:
 
 Seeds = Annotated[int, check_number_of_seeds]
 ErrorRate = Annotated[float, check_error]
-
-
-def to_tuples_(spec: CompareConfig) -> None:
-    """Lists, as JSON and TOML give them, and lone values become tuples."""
-    for name in ("schemes", "layers", "tokens", "steps", "seconds", "learning_rates"):
-        value = getattr(spec, name)
-        if isinstance(value, (str, int, float)):
-            value = (value,)
-        if value is not None:
-            object.__setattr__(spec, name, tuple(value))
-
-
-def check_lists(spec: CompareConfig) -> None:
-    """Refuse empty lists, values that come twice, and budgets that are neither one for all nor one for each depth.
-
-    Raises:
-        UserError: which list, and what is wrong with it.
-    """
-    for name in ("schemes", "layers", "tokens", "learning_rates"):
-        if not getattr(spec, name):
-            raise UserError(f"{name} is empty; give at least one.")
-    for name in ("layers", "learning_rates"):
-        refuse_repeats(name, getattr(spec, name))
-    for name in ("tokens", "steps", "seconds"):
-        values = getattr(spec, name)
-        if values is not None and len(values) not in (1, len(spec.layers)):
-            raise UserError(
-                f"{name} has {len(values)} values for {len(spec.layers)} depths; give one for all, or one for each."
-            )
-
-
-def check_seeds(spec: CompareConfig) -> None:
-    """Refuse numbers of seeds that do not fit one another.
-
-    Raises:
-        UserError: which, and what to give.
-    """
-    if spec.until_decided and spec.max_seeds < spec.seeds:
-        raise UserError(f"max_seeds={spec.max_seeds} is below seeds={spec.seeds}; give as many or more.")
-    if spec.pick == "best" and len(spec.learning_rates) > 1 and spec.seeds <= spec.tuning_seeds:
-        raise UserError(
-            f"seeds={spec.seeds} leaves none to judge by: the first {spec.tuning_seeds} choose the learning rate "
-            "(tuning_seeds); give more seeds."
-        )
 
 
 def check_scheme(specification: str) -> str:
