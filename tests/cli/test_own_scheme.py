@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from addnorm import UserError
-from addnorm.training.run import load_run
+from addnorm.training.load import load_run
 from command_line import here
 
 MINE = '''"""A scheme of one's own."""

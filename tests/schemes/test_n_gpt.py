@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from addnorm import Encoder, EncoderDecoder, Transformer, UserError
 from addnorm.config import RunConfig
 from addnorm.schemes.n_gpt import NGPT
+from addnorm.training.load import load_model
 from addnorm.training.optimizer import Optimizer, rules_of_schemes
-from addnorm.training.run import load_model, train
+from addnorm.training.run import train
 from inside_transcription import assert_inside_agrees
 from oracles.inside_equations import n_gpt
 from small_models import moved, small, states, tokens

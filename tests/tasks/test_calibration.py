@@ -13,7 +13,9 @@ import torch
 from addnorm import tasks
 from addnorm.config import RunConfig
 from addnorm.schemes.admin import AdminConnection
-from addnorm.training.run import StartWarning, load_run, train
+from addnorm.training.description import StartWarning
+from addnorm.training.load import load_run
+from addnorm.training.run import train
 
 SHAPE = {"d_model": 24, "num_heads": 2, "num_layers": 2, "batch_size": 8, "steps": 2, "init": "xavier"}
 BRIEF = {"evaluations": 1, "evaluation_tokens": 256, "signals": 0, "score_items": 0, "warm_up": 0.5}

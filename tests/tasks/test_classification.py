@@ -14,9 +14,11 @@ from addnorm import tasks
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
 from addnorm.tasks.text.encoder_problem import EncoderProblem
+from addnorm.training.description import StartWarning
 from addnorm.training.evaluation import evaluate_run
 from addnorm.training.interruption import Interrupted
-from addnorm.training.run import StartWarning, load_run, train
+from addnorm.training.load import load_run
+from addnorm.training.run import train
 
 KINDS = {"fruit": ("apple", "pear", "plum"), "tool": ("saw", "drill", "file"), "animal": ("cat", "dog", "cow")}
 """A label is what the word before "not" is, whatever stands after it: word counts do not tell."""

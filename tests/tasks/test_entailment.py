@@ -18,7 +18,8 @@ from addnorm.tasks.entailment import Entailment
 from addnorm.tasks.text.encoder_reader import EncoderReader
 from addnorm.tasks.text.targets import Labels
 from addnorm.training.evaluation import evaluate_run
-from addnorm.training.run import load_run, train
+from addnorm.training.load import load_run
+from addnorm.training.run import train
 
 COLOURS = ["red", "green", "blue", "grey", "pink"]
 

@@ -14,7 +14,8 @@ from addnorm.tasks.pictures import image_batches
 from addnorm.tasks.pictures.augmentation import Augmentation
 from addnorm.tasks.pictures.image_batches import numbers
 from addnorm.tasks.pictures.image_scores import accuracy, macro_f1
-from addnorm.training.run import load_run, train
+from addnorm.training.load import load_run
+from addnorm.training.run import train
 
 SMALL = {
     "data": "digits",

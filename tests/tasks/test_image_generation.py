@@ -14,7 +14,8 @@ from addnorm.errors import UserError
 from addnorm.models.noise import Noise
 from addnorm.tasks.pictures.marginals import independent_nats, independent_samples, pixels_of_levels, quantised
 from addnorm.tasks.pictures.variational import bits_per_dimension
-from addnorm.training.run import load_run, train
+from addnorm.training.load import load_run
+from addnorm.training.run import train
 
 SMALL = {
     "data": "digits",

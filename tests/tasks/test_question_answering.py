@@ -16,8 +16,9 @@ from addnorm.layers.cross_entropy import cross_entropy
 from addnorm.tasks.question_answering import span_loss
 from addnorm.tasks.questions.question_reader import Answering, QuestionReader, best_spans
 from addnorm.training.evaluation import evaluate_run
+from addnorm.training.load import load_run
 from addnorm.training.optimizer import Optimizer
-from addnorm.training.run import load_run, train
+from addnorm.training.run import train
 
 SHAPE = {"d_model": 32, "num_heads": 4, "num_layers": 2, "init": "xavier", "tokenizer": "byte", "context": 64}
 QUICK = {"batch_size": 16, "learning_rate": 5e-3, "evaluations": 2, "signals": 1, "score_items": 20}

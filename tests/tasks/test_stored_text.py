@@ -16,7 +16,8 @@ from addnorm.data.tokens.tokenizing import TokenizeConfig
 from addnorm.errors import UserError
 from addnorm.tasks import language_modeling
 from addnorm.training.evaluation import evaluate_run
-from addnorm.training.run import load_run, train
+from addnorm.training.load import load_run
+from addnorm.training.run import train
 
 
 @pytest.fixture(scope="module")

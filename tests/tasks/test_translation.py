@@ -23,8 +23,9 @@ from addnorm.models.beam_search import BeamSearch
 from addnorm.tasks import translation
 from addnorm.tasks.pairs import bleu_words, translation_scores
 from addnorm.tasks.pairs.translation_scores import TranslationMemory, measured
+from addnorm.training.load import load_model, load_run
 from addnorm.training.optimizer import Optimizer
-from addnorm.training.run import load_model, load_run, train
+from addnorm.training.run import train
 
 ENGLISH = ["red", "green", "big", "small", "dog", "cat", "house", "sees", "has"]
 SPANISH = ["rojo", "verde", "grande", "chico", "perro", "gato", "casa", "mira", "tiene"]

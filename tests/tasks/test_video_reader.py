@@ -11,7 +11,8 @@ import pytest
 from addnorm import tasks
 from addnorm.errors import UserError
 from addnorm.tasks.video.video_reader import VideoKind
-from addnorm.training.run import load_run, train
+from addnorm.training.load import load_run
+from addnorm.training.run import train
 from tasks.moving_dot import SIDE, Image, config_of, dot_video, problem_of, write_frames, write_videos
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from addnorm.errors import UserError
-from addnorm.training.run import load_model, train
+from addnorm.training.load import load_model
+from addnorm.training.run import train
 from addnorm.training.run_folder import RunFolder
 
 
@@ -40,7 +41,7 @@ def test_a_file_is_no_folder(tiny, tmp_path):
 
 def test_resume_with_a_changed_config_shows_the_difference(tiny, tmp_path):
     train(tiny(), tmp_path / "run")
-    with pytest.raises(UserError, match=r"learning_rate: 0\.002 -> 0\.1; seed: 0 -> 3\. Resume with"):
+    with pytest.raises(UserError, match=r"seed: 0 -> 3; learning_rate: 0\.002 -> 0\.1\. Resume with"):
         train(tiny(seed=3, learning_rate=0.1), tmp_path / "run", resume=True)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from addnorm.config import RunConfig
-from addnorm.training.run import load_model, train
+from addnorm.training.load import load_model
+from addnorm.training.run import train
 
 
 def test_a_scheme_that_needs_a_batch_trains_and_its_model_loads(tmp_path):

@@ -19,9 +19,10 @@ from addnorm.errors import UserError
 from addnorm.interop.init_sources import shape_of
 from addnorm.manifest import DamageWarning
 from addnorm.training.checkpoint import CheckpointWarning
+from addnorm.training.load import DivergedWarning, load_model
 from addnorm.training.metrics import FILE as METRICS
 from addnorm.training.metrics import Metrics
-from addnorm.training.run import DivergedWarning, load_model, train
+from addnorm.training.run import train
 
 PLACES = (0.1, 0.5, 0.9)
 

@@ -5,7 +5,8 @@ import pytest
 from addnorm import tasks
 from addnorm.errors import UserError
 from addnorm.training.interruption import Watch
-from addnorm.training.run import load_model, train
+from addnorm.training.load import load_model
+from addnorm.training.run import train
 from addnorm.training.run_folder import RunFolder
 from addnorm.training.trainer import Trainer
 

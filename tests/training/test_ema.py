@@ -8,8 +8,9 @@ from addnorm import tasks
 from addnorm.config import RunConfig
 from addnorm.training.ema import AveragedWeights
 from addnorm.training.interruption import Watch
+from addnorm.training.load import load_model
 from addnorm.training.optimizer import Optimizer
-from addnorm.training.run import load_model, train
+from addnorm.training.run import train
 from addnorm.training.run_folder import RunFolder
 from addnorm.training.trainer import Trainer
 

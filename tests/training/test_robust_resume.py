@@ -8,9 +8,10 @@ import torch
 from addnorm import tasks
 from addnorm.files import sha256
 from addnorm.training.checkpoint import WEIGHTS
+from addnorm.training.load import load_model
 from addnorm.training.metrics import FILE, Metrics
 from addnorm.training.rollback import SpikeGuard
-from addnorm.training.run import load_model, train
+from addnorm.training.run import train
 from addnorm.training.trainer import Trainer
 
 TIMES = ("wall_s", "cpu_s")

@@ -15,8 +15,10 @@ from addnorm.data.texts.repeats import RepeatWarning
 from addnorm.errors import UserError
 from addnorm.files import sha256
 from addnorm.training.checkpoint import WEIGHTS, CheckpointWarning
+from addnorm.training.description import ResumeWarning
+from addnorm.training.load import load_model
 from addnorm.training.metrics import FILE, Metrics
-from addnorm.training.run import ResumeWarning, load_model, train
+from addnorm.training.run import train
 from addnorm.training.run_folder import RunFolder
 
 TIMES = ("wall_s", "cpu_s")

@@ -79,7 +79,7 @@ def _continued(options: GenerateOptions) -> str:
     import torch
 
     from addnorm.models.sampling import Sampling
-    from addnorm.training.run import load_model
+    from addnorm.training.load import load_model
 
     model, tokenizer, _ = load_model(options.run, task=options.task, scheme=options.scheme)
     prompt = torch.from_numpy(tokenizer.encode(options.prompt))[None]

@@ -46,7 +46,7 @@ def _predict(options: PredictOptions) -> int:
 
     with Live(quiet=options.json) as live:
         live.doing("loading the run")
-        from addnorm.training.run import load_run
+        from addnorm.training.load import load_run
 
         run = load_run(options.run, task=options.task, scheme=options.scheme)
         live.doing("predicting")

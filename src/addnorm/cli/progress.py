@@ -51,7 +51,7 @@ class Live:
             self.bar.console.print(f"addnorm: run {one_line(now.message)}", markup=False, soft_wrap=True)
 
     def of_run(self, now: Any) -> None:
-        """Take in a `training.run.Progress`."""
+        """Take in a `training.progress.Progress`."""
         after = f"step {now.step}/{now.steps}  loss {now.loss:.3f}  {left(now.eta_s)}"
         self.bar.update(self.task, description="training", total=now.steps, completed=now.step, after=after)
 

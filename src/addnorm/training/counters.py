@@ -63,24 +63,3 @@ class Counters:
         """What `as_json` wrote."""
         read: dict[str, Any] = {name: float(item) if isinstance(item, str) else item for name, item in values.items()}
         return cls(**read)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a run is, for whoever watches it.
-
-    Args:
-        step: steps taken.
-        steps: steps the run will have; an estimate for a budget of seconds.
-        tokens: training tokens seen.
-        wall_s: seconds of training, without measuring and saving.
-        loss: of the last step.
-        eta_s: seconds to the end, at the pace so far; None before there is a pace.
-    """
-
-    step: int
-    steps: int
-    tokens: int
-    wall_s: float
-    loss: float
-    eta_s: float | None

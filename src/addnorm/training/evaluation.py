@@ -13,7 +13,7 @@ from addnorm.errors import UserError
 from addnorm.files import finite, write_json
 from addnorm.task import Problem, Split
 from addnorm.training.arithmetic import enough_memory
-from addnorm.training.run import load_run
+from addnorm.training.load import load_run
 from addnorm.training.run_folder import RunFolder
 
 

@@ -12,6 +12,7 @@ from addnorm.errors import UserError
 from addnorm.files import json_text, write_atomically
 from addnorm.manifest import FILE as MANIFEST
 from addnorm.manifest import DamageWarning, listed
+from addnorm.training.checkpoint import POINTERS, Checkpoint, CheckpointWarning
 from addnorm.training.metrics import FILE as METRICS
 from addnorm.training.run_folder import RunFolder
 
@@ -79,3 +80,22 @@ def _save_again(run: RunFolder, names: set[str], save_reader: Callable[[Path], N
         for path in Path(folder).iterdir():
             if path.name in names:
                 write_atomically(run.path / path.name, path.read_bytes())
+
+
+def warn_of_damage(run: RunFolder, checkpoint: Checkpoint, faults: dict[str, str]) -> None:
+    """Say what was passed over, and what the model that is taken instead had reached."""
+    for name, fault in faults.items():
+        what = run.checkpoints.folder / name if name in POINTERS else f"checkpoint {name}"
+        text = f"{what} is damaged: {fault}; taking step {checkpoint.state['step']} instead{_reached(checkpoint)}."
+        warnings.warn(text, CheckpointWarning, stacklevel=4)
+
+
+def _reached(checkpoint: Checkpoint) -> str:
+    """` (validation loss 2.5, the best had 2.1)`, as far as the checkpoint says it."""
+    counters = checkpoint.state.get("counters")
+    if not isinstance(counters, dict):
+        return ""
+    loss, best = counters.get("validation_loss"), counters.get("best_loss")
+    if not isinstance(loss, (int, float)) or not isinstance(best, (int, float)):
+        return ""
+    return f" (validation loss {loss:.4g}, the best by then {best:.4g})"

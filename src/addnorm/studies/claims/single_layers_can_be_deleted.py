@@ -14,7 +14,7 @@ from addnorm import tasks
 from addnorm.studies.claim import Axes, Claim, Judgement, Line, Measured, OnProgress, said
 from addnorm.studies.experiments.paired_training import EMBEDDING, LEARNED, Trained, short_run, trained
 from addnorm.studies.statistics import estimate
-from addnorm.training.run import load_model
+from addnorm.training.load import load_model
 
 LABELS = {"pre-norm": "Pre-LN", "plain": "plain"}
 LITTLE = 0.25
