@@ -80,7 +80,7 @@ def test_a_diverged_run_has_a_code_of_its_own(monkeypatch, tmp_path):
     assert '"validation_loss": "nan"' in seen.out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["schemes", "--json"], ["compare", "--print-config"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["--help"], ["schemes", "mhc", "--json"], ["compare", "--print-config"]], ids=" ".join)
 def test_a_closed_pipe_is_no_error(words, tmp_path):
     command = [sys.executable, "-m", "addnorm", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
@@ -91,16 +91,16 @@ def test_a_closed_pipe_is_no_error(words, tmp_path):
 
 
 def test_a_terminal_without_the_signs_gets_others(tmp_path):
-    command = [sys.executable, "-m", "addnorm", "schemes"]
+    command = [sys.executable, "-m", "addnorm", "schemes", "pre-norm"]
     done = subprocess.run(command, capture_output=True, cwd=tmp_path, env={"PYTHONIOENCODING": "ascii", "PATH": ""})
     assert done.returncode == 0, done.stderr
     assert b"pre-norm" in done.stdout
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_the_run_and_resume_ends_it(number, code, tmp_path):
+def test_a_signal_saves_the_run_and_resume_ends_it(number, code, tmp_path, monkeypatch):
     command = [sys.executable, "-m", "addnorm", "train", "--num-layers", "1", "--d-model", "16", "--context", "16"]
-    command += ["--tokens", "40000", "--evaluation-tokens", "512", "--out", "run"]
+    command += ["--tokens", "20000", "--evaluation-tokens", "512", "--out", "run"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         _wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 3')
         process.send_signal(number)
@@ -108,8 +108,8 @@ def test_a_signal_saves_the_run_and_resume_ends_it(number, code, tmp_path):
         said = process.stderr.read()
     assert process.returncode == code
     assert said.startswith("addnorm: interrupted by SIG") and len(said.splitlines()) == 1
-    done = subprocess.run([sys.executable, "-m", "addnorm", "train", "--resume", "--out", "run"], cwd=tmp_path)
-    assert done.returncode == 0
+    monkeypatch.chdir(tmp_path)
+    assert here("train", "--resume", "--out", "run").code == 0
     assert (tmp_path / "run" / "result.json").exists()
 
 

@@ -241,10 +241,8 @@ def test_numbers_that_reach_training_are_the_ones_that_were_given(recorded, flag
         assert seen.is_one_line_of_error()
 
 
+# A start costs two seconds: one that says the words again, and one from deep inside.
 REAL = [
-    ["train", "--learning-rate=-1", "--schedule", "cosine"],
-    ["compare", "--schemes", "mhc(streams=x)", "--dry-run"],
-    ["generate", "--", "--run", "--prompt"],
     ["schemes", "\x1b[31m"],
     ["train", "--scheme", "stochastic-depth(base=mhc(streams=0))", "--tokens", "512"],
 ]

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,13 @@ from addnorm.training.lock import FolderLock
 from addnorm.training.run import train
 
 START = """
-import sys, time
+import sys
 from pathlib import Path
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
 from addnorm.training.run import train
-while time.time() < float(sys.argv[2]):
-    pass
+print("loaded", flush=True)
+input()
 tiny = dict(d_model=8, num_heads=2, num_layers=1, context=8, batch_size=2, steps=40)
 tiny |= dict(evaluations=1, evaluation_tokens=64)
 try:
@@ -34,9 +33,15 @@ except UserError as error:
 
 
 def test_of_two_that_start_at_once_on_a_new_folder_one_trains(tmp_path: Path) -> None:
-    at = str(time.time() + 12)  # when both have loaded torch
-    words = [sys.executable, "-c", START, str(tmp_path / "run"), at]
-    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    words = [sys.executable, "-c", START, str(tmp_path / "run")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(words, **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout is not None and process.stdout.readline() == "loaded\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
     said = sorted(process.communicate(timeout=120)[0].strip() for process in both)
     assert "finished" in said
     assert any("another process" in text or "exists already" in text for text in said), said
