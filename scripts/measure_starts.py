@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from addnorm import Transformer, schemes
 from addnorm.layers.initialise import InitRule
 from addnorm.schemes.pre_norm import PreNorm
-from small_models import own_parameters
+from addnorm.testing.small_models import own_parameters
 from test_conformance import SPECIFICATIONS
 
 FILE = Path(__file__).parents[1] / "docs" / "starts.md"

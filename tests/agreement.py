@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import noise_like, projected
+from addnorm.testing.small_models import noise_like, projected
 
 # What the project promises, relative to the larger of 1 and the largest entry.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}

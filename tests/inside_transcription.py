@@ -18,8 +18,8 @@ from addnorm import Scheme, Stack
 from addnorm.config import ModelConfig
 from addnorm.layers.context import Context
 from addnorm.models.sublayers import build_stack
+from addnorm.testing.small_models import noise_like
 from agreement import TOLERANCE, assert_agree, outcome
-from small_models import noise_like
 
 D_MODEL, HEADS, TOKENS = 12, 2, 5
 D_HEAD = D_MODEL // HEADS

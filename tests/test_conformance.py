@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import getmembers, isfunction
 
 import pytest
 
-import laws
-import laws_of_derivatives
-import laws_of_form
-import laws_of_numbers
-from addnorm import schemes
+from addnorm import schemes, testing
 from addnorm.residual import Scheme
+from laws_of_the_catalogue import its_docstring_describes_it
 
 # One line a scheme: the specifications that are tried. Not `norm=batch`, which mixes tokens in training by design.
 SPECIFICATIONS = (
@@ -83,12 +79,7 @@ SPECIFICATIONS = (
     ["unet-skips", "unet-skips(norm=layer, init=0)"],
 )
 
-LAWS = {
-    name: law
-    for module in (laws, laws_of_form, laws_of_derivatives, laws_of_numbers)
-    for name, law in getmembers(module, isfunction)
-    if law.__module__ == module.__name__ and not name.startswith("_")
-}
+LAWS = testing.LAWS | {"its_docstring_describes_it": its_docstring_describes_it}
 
 
 @pytest.mark.parametrize("specification", [text for line in SPECIFICATIONS for text in line])

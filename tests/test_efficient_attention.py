@@ -15,7 +15,7 @@ from addnorm.layers.attention import Attention, CrossAttention
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
 from addnorm.studies.spec import CompareConfig, runs
-from small_models import moved, tokens
+from addnorm.testing.small_models import moved, tokens
 
 CHOICES: dict[str, dict[str, Any]] = {
     "fused": {"attention": "fused"},

@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.autograd.gradcheck import GradcheckError
 
-import laws
-import laws_of_form
-import laws_of_numbers
 from addnorm import schemes
 from addnorm.errors import UserError
 from addnorm.kernels.rebuild import rebuildable
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes.pre_norm import PreNormConnection
+from addnorm.testing import laws, laws_of_form, laws_of_numbers
 
 Norm = Any
 

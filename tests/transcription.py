@@ -17,7 +17,7 @@ from addnorm.layers.context import Context
 from addnorm.layers.feedforward import FeedForward
 from addnorm.residual import Kind
 from addnorm.stack import sites
-from small_models import noise_like, projected
+from addnorm.testing.small_models import noise_like, projected
 
 D_MODEL = 12
 

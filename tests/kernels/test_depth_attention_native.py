@@ -17,8 +17,8 @@ from addnorm.probes.memory import activation_bytes
 from addnorm.schemes.attention_residuals import AttentionResiduals
 from addnorm.schemes.block_attention_residuals import BlockAttentionResiduals
 from addnorm.schemes.pre_norm import PreNorm
+from addnorm.testing.small_models import moved, noise_like, projected, states, tokens
 from agreement import TOLERANCE, assert_agree, is_within
-from small_models import moved, noise_like, projected, states, tokens
 
 EPS = 1e-6
 SCHEMES = [

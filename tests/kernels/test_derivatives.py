@@ -16,7 +16,7 @@ from addnorm.kernels.linear import linear
 from addnorm.kernels.wide_attention import wide_attention, wide_attention_reference
 from addnorm.layers.norm import RMSNorm
 from addnorm.models.grey_levels import _Means
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 
 # Where the second derivative of each is held against numerical derivatives, or against torch's own.
 TRIED = {

@@ -16,7 +16,7 @@ from addnorm.kernels.depth_history_call import LAYER
 from addnorm.kernels.mhc_read import Numbers
 from addnorm.kernels.mhc_site import Form, Weights
 from addnorm.layers.norm import LayerNorm
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 
 KIND = Kind(eps=1e-5, centred=True)
 WIDTHS = [3, 8, 33, 512]  # less than a vector, whole vectors, rests

@@ -22,8 +22,8 @@ from addnorm.kernels.rotary import turned, turned_reference
 from addnorm.kernels.sinkhorn import sinkhorn, sinkhorn_reference
 from addnorm.kernels.sinkhorn_with_eps import sinkhorn_with_eps, sinkhorn_with_eps_reference
 from addnorm.kernels.streams import mix_streams, mix_streams_reference
+from addnorm.testing.small_models import leaves, noise_like
 from agreement import TOLERANCE, assert_agree, outcome
-from small_models import leaves, noise_like
 
 NUMBERS = Numbers(iterations=7, eps=1e-6)
 

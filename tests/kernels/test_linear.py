@@ -16,7 +16,7 @@ from addnorm.kernels import linear_routes, native
 from addnorm.kernels.linear import FEW, linear, linear_reference
 from addnorm.kernels.wide_attention import attention_fits, wide_attention, wide_attention_reference
 from addnorm.layers.linear import mapped
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 
 ALL = [
     pytest.param(dtype, route, id=f"{dtype}-{route}")

@@ -17,8 +17,8 @@ from addnorm.kernels.mhc_read import Numbers
 from addnorm.kernels.mhc_site import Form, Held, Weights, read_reference, write_and_read_reference
 from addnorm.schemes.mhc import MHC
 from addnorm.stack import sites
+from addnorm.testing.small_models import moved, noise_like, projected, tokens
 from agreement import TOLERANCE, assert_agree, outcome
-from small_models import moved, noise_like, projected, tokens
 
 pytestmark = pytest.mark.skipif(native.library("mhc_site") is None, reason="there is no C++ compiler")
 

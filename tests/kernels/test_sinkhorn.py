@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addnorm.kernels.sinkhorn import sinkhorn, sinkhorn_reference
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 
 
 def errors(matrix: torch.Tensor) -> tuple[float, float]:

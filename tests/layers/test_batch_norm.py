@@ -13,7 +13,7 @@ from addnorm.layers.batch_norm import BatchNorm
 from addnorm.layers.padding import current_padding, padding
 from addnorm.schemes.post_norm import PostNorm
 from addnorm.schemes.pre_norm import PreNorm
-from small_models import noise_like, tokens
+from addnorm.testing.small_models import noise_like, tokens
 
 KEEP = torch.tensor(
     [[True, True, True, True, True], [False, False, True, True, True], [False, True, True, True, False]]

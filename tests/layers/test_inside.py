@@ -16,9 +16,9 @@ from addnorm.layers.feedforward import FeedForward
 from addnorm.layers.inside import Inside, NormPart, Part, Passed, PlaceShape
 from addnorm.layers.views import Views
 from addnorm.schemes.pre_norm import PreNorm
+from addnorm.testing.small_models import tokens
 from agreement import assert_agree, outcome
 from oracles.ties import randomise_
-from small_models import tokens
 
 BATCH, TOKENS, WIDTH, HEADS = 3, 5, 12, 2
 KEEP = torch.tensor([[True] * 5, [False] * 2 + [True] * 3, [False] * 5])

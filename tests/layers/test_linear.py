@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, prune
 from addnorm import Transformer, schemes
 from addnorm.layers.cache import KVCache
 from addnorm.layers.watched import is_only
-from small_models import moved, tokens
+from addnorm.testing.small_models import moved, tokens
 
 
 def model(**shape) -> Transformer:

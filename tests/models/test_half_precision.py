@@ -15,7 +15,7 @@ from addnorm.kernels import choice
 from addnorm.layers.embedding import Embedding
 from addnorm.layers.lookup_table import LookupTable
 from addnorm.layers.norm import LayerNorm
-from small_models import moved, noise_like, tokens
+from addnorm.testing.small_models import moved, noise_like, tokens
 
 MANY = 32768
 BFLOAT16 = torch.bfloat16

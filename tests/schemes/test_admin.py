@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from addnorm import Encoder, EncoderDecoder, Stack, Transformer, UserError
 from addnorm.schemes.admin import Admin
 from addnorm.schemes.by_layer import ByLayer
-from small_models import noise_like, small, tokens
+from addnorm.testing.small_models import noise_like, small, tokens
 from transcription import Parts, assert_agrees, norm, real_sublayers
 
 

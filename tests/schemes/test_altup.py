@@ -9,7 +9,7 @@ from addnorm import Stack, UserError
 from addnorm.layers.feedforward import FeedForward
 from addnorm.schemes.altup import AltUp
 from addnorm.stack import sites
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 
 
 def test_the_active_stream_alternates_if_asked():

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import laws
 from addnorm import UserError, schemes
 from addnorm.config import OptimizerRule
 from addnorm.layers.inside import Inside, Part, PlaceShape
@@ -18,7 +17,8 @@ from addnorm.residual import Connection, Exit, Profile, Scheme, Site
 from addnorm.schemes._around import Composed
 from addnorm.schemes.pre_norm import PreNorm, PreNormConnection
 from addnorm.stack import sites
-from small_models import small, tokens
+from addnorm.testing import laws
+from addnorm.testing.small_models import small, tokens
 
 
 def scheme_fields(cls: type[Scheme]) -> list[str]:

@@ -23,9 +23,9 @@ from addnorm.schemes.attention_residuals import AttentionResiduals
 from addnorm.schemes.block_attention_residuals import BlockAttentionResiduals
 from addnorm.schemes.delta_attention_residuals import DeltaAttentionResiduals
 from addnorm.schemes.pre_norm import PreNorm
+from addnorm.testing.small_models import noise_like
 from agreement import COMPARISONS, TOLERANCE, assert_agree, outcome, scatter_
 from oracles.wide import Wide
-from small_models import noise_like
 from transcription import Parameters, Parts, assert_agrees, norm, real_sublayers
 
 D = 8

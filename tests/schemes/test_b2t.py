@@ -10,7 +10,7 @@ from addnorm import EncoderDecoder, Stack, Transformer, UserError
 from addnorm.schemes.b2t import B2T
 from addnorm.schemes.post_norm import PostNorm
 from addnorm.stack import sites
-from small_models import initial_factors, small, tokens
+from addnorm.testing.small_models import initial_factors, small, tokens
 from transcription import Parts, assert_agrees, norm, real_sublayers
 
 

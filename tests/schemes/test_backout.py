@@ -14,7 +14,7 @@ from addnorm.schemes.deep_norm import DeepNorm
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.schemes.residual_lambdas import ResidualLambdas
 from addnorm.stack import sites
-from small_models import moved, small, tokens
+from addnorm.testing.small_models import moved, small, tokens
 from transcription import D_MODEL, Parts, assert_agrees, norm, real_sublayers
 
 

@@ -16,7 +16,7 @@ from addnorm.schemes.mix_norm import MixNorm
 from addnorm.schemes.post_norm import PostNorm
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
-from small_models import small, tokens
+from addnorm.testing.small_models import small, tokens
 from transcription import Parts, assert_agrees, norm
 
 

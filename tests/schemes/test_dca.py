@@ -11,7 +11,7 @@ from addnorm.layers.views import Views
 from addnorm.schemes.dca import Dca
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
-from small_models import small, tokens
+from addnorm.testing.small_models import small, tokens
 from transcription import D_MODEL, Parts, assert_agrees, norm, real_sublayers
 
 KINDS = ("attention", "feedforward")

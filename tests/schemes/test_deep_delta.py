@@ -9,7 +9,7 @@ from torch import Tensor
 from addnorm import UserError
 from addnorm.schemes.deep_delta import DeepDelta
 from addnorm.stack import sites
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 from transcription import Parts, assert_agrees, norm
 
 

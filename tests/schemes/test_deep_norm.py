@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from addnorm import EncoderDecoder, Stack, Transformer
 from addnorm.schemes.deep_norm import DeepNorm
 from addnorm.schemes.post_norm import PostNorm
-from small_models import initial_factors, tokens
+from addnorm.testing.small_models import initial_factors, tokens
 from transcription import Parts, assert_agrees, norm
 
 SIZE = {"vocab_size": 11, "d_model": 8, "num_heads": 2}

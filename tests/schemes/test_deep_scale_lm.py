@@ -13,7 +13,7 @@ from addnorm.residual import Site
 from addnorm.schemes.deep_scale_lm import DeepScaleLM
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
-from small_models import small
+from addnorm.testing.small_models import small
 from transcription import Equation, Parts, assert_agrees, norm, real_sublayers
 
 

@@ -12,7 +12,7 @@ from addnorm.schemes.deepseek_mhc import DeepseekMHC
 from addnorm.schemes.mhc import MHC
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 
 # Far from the identity and from symmetry: a transposed matrix must show.
 MIXING = DeepseekMHC(streams=3, alpha=0.9, diagonal=0.5, projection_std=0.4)

@@ -9,7 +9,7 @@ from torch import Tensor
 from addnorm import Stack, UserError
 from addnorm.schemes.dense_former import DenseFormer
 from addnorm.schemes.pre_norm import PreNorm
-from small_models import small, tokens
+from addnorm.testing.small_models import small, tokens
 from transcription import D_MODEL, Parts, assert_agrees, norm, real_sublayers
 
 

@@ -10,7 +10,7 @@ from addnorm import Encoder, EncoderDecoder, Scheme, Transformer
 from addnorm.schemes.fixup import Fixup
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.schemes.t_fixup import TFixup
-from small_models import small, tokens
+from addnorm.testing.small_models import small, tokens
 from transcription import Parts, assert_agrees
 
 SHAPE = {"vocab_size": 11, "d_model": 16, "num_heads": 2, "num_layers": 3}

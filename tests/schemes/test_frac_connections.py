@@ -11,7 +11,7 @@ from addnorm.layers.feedforward import FeedForward
 from addnorm.schemes.frac_connections import FracConnections
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 from transcription import Parts, assert_agrees, norm
 
 

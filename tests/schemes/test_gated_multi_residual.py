@@ -8,7 +8,7 @@ import torch
 from addnorm import UserError
 from addnorm.schemes.gated_multi_residual import GatedMultiResidual
 from addnorm.stack import sites
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 
 
 def test_streams_are_never_mixed():

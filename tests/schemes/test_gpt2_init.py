@@ -7,7 +7,7 @@ import pytest
 from addnorm import Transformer
 from addnorm.schemes.gpt2_init import Gpt2Init
 from addnorm.schemes.pre_norm import PreNorm
-from small_models import initial_factors
+from addnorm.testing.small_models import initial_factors
 from transcription import assert_agrees, pre_norm
 
 

@@ -12,8 +12,8 @@ from addnorm.schemes.hyper_connections import HyperConnections
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.schemes.static_hyper_connections import StaticHyperConnections
 from addnorm.stack import sites
+from addnorm.testing.small_models import noise_like
 from agreement import COMPARISONS, assert_agree, scatter_
-from small_models import noise_like
 from transcription import Parts, assert_agrees, norm
 
 D, N = 8, 4

@@ -14,9 +14,9 @@ from addnorm import Stack, UserError
 from addnorm.schemes.identity_hc import IdentityHC
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
+from addnorm.testing.small_models import noise_like
 from agreement import COMPARISONS, assert_agree, scatter_
 from oracles.wide import Wide
-from small_models import noise_like
 from transcription import Parts, assert_agrees, norm
 
 D, N = 8, 4

@@ -9,8 +9,8 @@ from torch import Tensor
 from addnorm import UserError
 from addnorm.schemes.krom_hc import KromHC
 from addnorm.stack import sites
+from addnorm.testing.small_models import noise_like
 from schemes.mixing_equation import equation
-from small_models import noise_like
 from transcription import assert_agrees
 
 

@@ -18,9 +18,9 @@ from addnorm.kernels.sinkhorn import sinkhorn
 from addnorm.schemes.mhc import MHC
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
+from addnorm.testing.small_models import noise_like, small, tokens
 from agreement import COMPARISONS, assert_agree, outcome, scatter_
 from oracles.wide import Wide
-from small_models import noise_like, small, tokens
 from transcription import Parts, assert_agrees, norm
 
 # Far from the identity and from symmetry: a transposed or permuted matrix must show.

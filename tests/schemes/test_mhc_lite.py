@@ -11,8 +11,8 @@ from torch import Tensor
 from addnorm import UserError
 from addnorm.schemes.mhc_lite import MHCLite
 from addnorm.stack import sites
+from addnorm.testing.small_models import noise_like, projected, small, tokens
 from schemes.mixing_equation import equation
-from small_models import noise_like, projected, small, tokens
 from transcription import assert_agrees
 
 

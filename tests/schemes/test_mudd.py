@@ -13,7 +13,7 @@ from addnorm.layers.views import Views
 from addnorm.schemes.mudd import Mudd
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
-from small_models import VOCAB, small, tokens
+from addnorm.testing.small_models import VOCAB, small, tokens
 from transcription import D_MODEL, Parts, assert_agrees, norm, real_sublayers
 
 KINDS = ("attention", "feedforward")

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from addnorm import Encoder, EncoderDecoder, Transformer, UserError
 from addnorm.config import RunConfig
 from addnorm.schemes.n_gpt import NGPT
+from addnorm.testing.small_models import moved, small, states, tokens
 from addnorm.training.load import load_model
 from addnorm.training.optimizer import Optimizer, rules_of_schemes
 from addnorm.training.run import train
 from inside_transcription import assert_inside_agrees
 from oracles.inside_equations import n_gpt
-from small_models import moved, small, states, tokens
 
 SHAPE = {"vocab_size": 11, "d_model": 16, "num_heads": 4, "num_layers": 2}
 # 1e-5: float32 roots of sums of 16 to 64 squares.

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import laws
 from addnorm import Stack, UserError
 from addnorm.residual import Connection, Site
 from addnorm.schemes.orthogonal_residual import OrthogonalConnection, OrthogonalResidual
+from addnorm.testing import laws
 from transcription import Parts, assert_agrees, norm
 
 

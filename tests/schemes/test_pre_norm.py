@@ -10,7 +10,7 @@ from torch import Tensor
 from addnorm import Scheme, Transformer
 from addnorm.schemes.post_norm import PostNorm
 from addnorm.schemes.pre_norm import PreNorm
-from small_models import tokens
+from addnorm.testing.small_models import tokens
 from transcription import Parts, assert_agrees, norm, pre_norm
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from addnorm import Transformer, UserError
 from addnorm.layers.context import Context
 from addnorm.schemes.pre_post_norm import PrePostNorm
-from small_models import embedded, noise_like, tokens
+from addnorm.testing.small_models import embedded, noise_like, tokens
 from transcription import Parameters, Parts, assert_agrees, composed_sublayers, norm
 
 

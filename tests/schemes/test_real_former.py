@@ -9,6 +9,7 @@ from torch import Tensor
 from addnorm import EncoderDecoder, Transformer, UserError, schemes
 from addnorm.layers.cache import KVCache
 from addnorm.schemes.real_former import RealFormer
+from addnorm.testing.small_models import moved, projected, tokens
 from inside_transcription import (
     D_HEAD,
     HEADS,
@@ -20,7 +21,6 @@ from inside_transcription import (
     probabilities,
     turned,
 )
-from small_models import moved, projected, tokens
 from transcription import norm
 
 SHAPE = {"vocab_size": 11, "d_model": 16, "num_heads": 4, "num_layers": 3}

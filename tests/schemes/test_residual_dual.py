@@ -10,7 +10,7 @@ from addnorm import Stack, UserError
 from addnorm.layers.feedforward import FeedForward
 from addnorm.schemes.post_norm import PostNorm
 from addnorm.schemes.residual_dual import ResiDual
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 from transcription import Parts, assert_agrees, norm
 
 

@@ -11,8 +11,8 @@ from addnorm.config import RunConfig
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.schemes.residual_lambdas import ResidualLambdas
 from addnorm.stack import sites
+from addnorm.testing.small_models import noise_like, small
 from addnorm.training.optimizer import Optimizer
-from small_models import noise_like, small
 from transcription import D_MODEL, Parts, assert_agrees, norm, real_sublayers
 
 

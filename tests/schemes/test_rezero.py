@@ -8,7 +8,7 @@ from torch import Tensor
 
 from addnorm import Stack, Transformer, UserError
 from addnorm.schemes.rezero import ReZero
-from small_models import embedded, noise_like, small, states, surroundings, tokens
+from addnorm.testing.small_models import embedded, noise_like, small, states, surroundings, tokens
 from transcription import Parts, assert_agrees, norm, real_sublayers
 
 

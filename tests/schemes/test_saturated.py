@@ -15,8 +15,8 @@ from addnorm.layers.saturation import Derf as DynamicErf
 from addnorm.layers.saturation import DynamicTanh
 from addnorm.schemes.derf import Derf
 from addnorm.schemes.dyt import Dyt
+from addnorm.testing.small_models import noise_like
 from oracles.ties import Pair, Tie, differences, randomise_
-from small_models import noise_like
 from transcription import Parts, assert_agrees, real_sublayers
 
 

@@ -10,7 +10,7 @@ from addnorm import Stack
 from addnorm.layers.feedforward import FeedForward
 from addnorm.schemes.siamese_norm import SiameseNorm
 from addnorm.stack import sites
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 from transcription import Parts, assert_agrees, norm
 
 

@@ -11,7 +11,7 @@ from addnorm.layers.feedforward import FeedForward
 from addnorm.schemes.deepseek_mhc import DeepseekMHC
 from addnorm.schemes.single_pass_mhc import SinglePassMHC
 from addnorm.stack import sites
-from small_models import noise_like
+from addnorm.testing.small_models import noise_like
 from transcription import Parts, assert_agrees, norm
 
 

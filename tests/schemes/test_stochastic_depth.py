@@ -12,7 +12,7 @@ from addnorm.schemes.post_norm import PostNorm
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.schemes.stochastic_depth import StochasticDepth
 from addnorm.stack import sites
-from small_models import noise_like, small, tokens
+from addnorm.testing.small_models import noise_like, small, tokens
 from transcription import Parts, assert_agrees, norm
 
 

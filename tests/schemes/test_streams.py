@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from addnorm import Stack, schemes
 from addnorm.schemes._streams import StreamScheme
+from addnorm.testing.small_models import leaves, noise_like
 from agreement import scatter_
-from small_models import leaves, noise_like
 
 D = 8
 OTHER_STATE = "single-pass-mhc"  # its state holds the weights of the next read beside the streams

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from addnorm import EncoderDecoder, Transformer, schemes
 from addnorm.schemes.sub_norm import SubNorm
+from addnorm.testing.small_models import initial_factors
 from inside_transcription import Net, assert_inside_agrees, attention, feedforward
-from small_models import initial_factors
 from transcription import norm
 
 SHAPE = {"vocab_size": 11, "d_model": 16, "num_heads": 4}

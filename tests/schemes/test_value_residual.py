@@ -12,6 +12,7 @@ from addnorm.layers.context import Context
 from addnorm.layers.feedforward import FeedForward
 from addnorm.schemes.value_residual import ValueResidual
 from addnorm.stack import sites
+from addnorm.testing.small_models import tokens
 from inside_transcription import (
     D_HEAD,
     Net,
@@ -22,7 +23,6 @@ from inside_transcription import (
     probabilities,
     turned,
 )
-from small_models import tokens
 from transcription import norm
 
 SHAPE = {"vocab_size": 11, "d_model": 16, "num_heads": 4, "num_layers": 3}

@@ -20,8 +20,8 @@ from addnorm.kernels.gpu import mhc_launch as gpu_mhc
 from addnorm.kernels.mhc_read import Numbers
 from addnorm.kernels.mhc_site import Form, Weights, read_reference
 from addnorm.schemes.mhc import MHC
+from addnorm.testing.small_models import noise_like, tokens
 from agreement import TOLERANCE, assert_agree, outcome, scatter_
-from small_models import noise_like, tokens
 
 KINDS = {
     "layer": Kind(eps=1e-5, centred=True),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, jvp, vmap
 
 from addnorm.residual import Scheme
-from small_models import moved, noise_like, projected, tokens
+from addnorm.testing.small_models import moved, noise_like, projected, tokens
 
 
 def second_derivatives_are_right(scheme: Scheme) -> None:
@@ -15,13 +17,13 @@ def second_derivatives_are_right(scheme: Scheme) -> None:
     model, ids = moved(scheme, attention="plain").double(), tokens()
     parameters = dict(model.named_parameters())
     first = torch.autograd.grad(projected(model(ids)), list(parameters.values()), create_graph=True)
-    ours = torch.autograd.grad(sum(one.square().sum() for one in first), list(parameters.values()))
+    ours = torch.autograd.grad(_squared(first), list(parameters.values()))
 
     def loss(parameters: dict[str, Tensor]) -> Tensor:
         return projected(functional_call(model, parameters, (ids,)))
 
     def penalty(parameters: dict[str, Tensor]) -> Tensor:
-        return sum(one.square().sum() for one in grad(loss)(parameters).values())
+        return _squared(grad(loss)(parameters).values())
 
     theirs = grad(penalty)({path: one.detach() for path, one in parameters.items()})
     for (path, expected), found in zip(theirs.items(), ours, strict=True):
@@ -29,6 +31,12 @@ def second_derivatives_are_right(scheme: Scheme) -> None:
         torch.testing.assert_close(
             found, expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()) + 1e-12, msg=path
         )
+
+
+def _squared(gradients: Iterable[Tensor]) -> Tensor:
+    total = sum(one.square().sum() for one in gradients)
+    assert isinstance(total, Tensor)
+    return total
 
 
 def forward_mode_is_the_gradient_along_a_direction(scheme: Scheme) -> None:
@@ -40,7 +48,7 @@ def forward_mode_is_the_gradient_along_a_direction(scheme: Scheme) -> None:
     def loss(parameters: dict[str, Tensor]) -> Tensor:
         return projected(functional_call(model, parameters, (ids,)))
 
-    _, along = jvp(loss, (parameters,), (direction,))
+    along = jvp(loss, (parameters,), (direction,))[1]
     loss_here = projected(model(ids))
     found = torch.autograd.grad(loss_here, list(model.parameters()))
     expected = sum(

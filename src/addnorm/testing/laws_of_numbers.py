@@ -1,6 +1,6 @@
 """What numbers may not do to a residual scheme: tokens without a direction, and sums in half precision.
 
-Each law takes a scheme and none names one; `test_conformance.py` lists the schemes.
+Each law takes a scheme and none names one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,21 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from addnorm import Transformer
 from addnorm.kernels import choice
+from addnorm.models.decoder import Transformer
 from addnorm.residual import Scheme
-from small_models import BATCH, TOKENS, leaves, moved, noise_like, projected, small, surroundings, tokens
+from addnorm.testing.small_models import (
+    BATCH,
+    TOKENS,
+    blocks,
+    leaves,
+    moved,
+    noise_like,
+    projected,
+    small,
+    surroundings,
+    tokens,
+)
 
 
 def a_token_without_a_direction_is_finite_and_so_are_its_gradients(scheme: Scheme) -> None:
@@ -93,12 +104,13 @@ def _gradients(model: Transformer, embedding: Tensor, updates: list[Tensor]) -> 
     """Of one number that has most of its terms' gradients on one side of zero, where a sum that stops is seen."""
     model.zero_grad()
     state, read = model.stack.entrance(embedding), []
-    for block, update in zip(model.stack.blocks, updates, strict=True):
+    for block, update in zip(blocks(model), updates, strict=True):
         x, skip = block.connection.read(state)
         read += leaves(x)
         state = block.connection.write(skip, update)
     read.append(model.stack.exit(state))
     total = sum((one * (noise_like(one, seed) + 1)).double().sum() for seed, one in enumerate(read))
+    assert isinstance(total, Tensor)
     if total.requires_grad:
         total.backward()
     return {name: one.grad for name, one in model.stack.named_parameters() if one.grad is not None}

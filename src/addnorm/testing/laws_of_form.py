@@ -1,4 +1,4 @@
-"""What every residual scheme must do as a piece of software: start, store, cast, compile, describe itself.
+"""What every residual scheme must do as a piece of software: start, store, cast, compile.
 
 As in `laws.py`, each law takes a scheme and none names one.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import re
 import tempfile
 from pathlib import Path
 
@@ -17,20 +16,26 @@ from torch._dynamo.testing import CompileCounter
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_structure
 
-from addnorm import Transformer, schemes
+from addnorm import schemes
 from addnorm.kernels import native
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
 from addnorm.layers.initialise import initialise_
 from addnorm.layers.inside import Inside
 from addnorm.layers.views import views_of
+from addnorm.models.decoder import Transformer
 from addnorm.residual import Scheme
-from addnorm.schemes._describe import describe
-from small_models import leaves, moved, noise_like, own_parameters, small, states, surroundings, tokens
-
-# Words of `Scheme.diagram`; those with a colon carry a label or a number.
-WORDS = re.compile(r"fork|sublayer|add|history|streams:\d+|(box|scale|skip|mix):\S+")
-
+from addnorm.testing.small_models import (
+    blocks,
+    leaves,
+    moved,
+    noise_like,
+    own_parameters,
+    small,
+    states,
+    surroundings,
+    tokens,
+)
 
 # --- how it starts
 
@@ -123,7 +128,7 @@ def bfloat16_stays_bfloat16(scheme: Scheme) -> None:
 def autocast_leaves_connections_in_float32(scheme: Scheme) -> None:
     """Under bfloat16 autocast a connection does to a float32 state bit for bit what it does without."""
     model = moved(scheme)
-    for block, state in zip(model.stack.blocks, states(model, tokens()), strict=False):
+    for block, state in zip(blocks(model), states(model, tokens()), strict=False):
         outcomes = []
         for enabled in (False, True):
             with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
@@ -149,7 +154,7 @@ def every_block_compiles_whole(scheme: Scheme) -> None:
         found, context = states(model, ids), surroundings(ids)
     torch._dynamo.reset()
     counter, kinds = CompileCounter(), set()
-    for site, block, state in zip(model.stack.sites, model.stack.blocks, found, strict=False):
+    for site, block, state in zip(model.stack.sites, blocks(model), found, strict=False):
         kinds.add((type(block.sublayer), str(tree_structure(state))))
         if scheme.inside(site) == Inside() and isinstance(block.connection.read(state)[0], torch.Tensor):
             block.sublayer = AnySublayer()
@@ -166,21 +171,6 @@ class AnySublayer(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, context: Context) -> torch.Tensor:
         return x.sin()
-
-
-# --- what it says of itself
-
-
-def its_docstring_describes_it(scheme: Scheme) -> None:
-    """Label, equation, a paper with its year and arXiv id, cost, and a diagram in the words that the reports draw."""
-    description = describe(schemes.name_of(scheme))
-    assert re.fullmatch(r"\S.*: \S.*\.", description.title), description.title
-    assert "<-" in description.equation or "=" in description.equation
-    assert re.search(r"(19|20)\d\d, arXiv:\d{4}\.\d{4,5}", description.reference), description.reference
-    assert description.cost.endswith("."), description.cost
-    words = scheme.diagram.split()
-    assert "sublayer" in words
-    assert all(WORDS.fullmatch(word) for word in words), scheme.diagram
 
 
 def weights_loaded_into_a_meta_build_are_all_it_needs(scheme: Scheme) -> None:

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from addnorm import Transformer
 from addnorm.layers.context import Context
 from addnorm.layers.initialise import generator_for
+from addnorm.models.decoder import Transformer
 from addnorm.residual import Connection, Scheme, State
-from addnorm.stack import sites
+from addnorm.stack import Block, sites
 
 BATCH, TOKENS, VOCAB = 3, 6, 11
 
 
 def small(scheme: Scheme, *, seed: int = 0, **shape: Any) -> Transformer:
     """A decoder of two layers, in evaluation."""
-    size = {"vocab_size": VOCAB, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 24} | shape
+    size: dict[str, Any] = {"vocab_size": VOCAB, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 24} | shape
     if any(scheme.inside(site).scores is not None for site in sites(4)):
         size |= {"attention": "plain"}
     return Transformer(scheme, seed=seed, **size).eval()
@@ -64,10 +64,15 @@ def surroundings(ids: Tensor) -> Context:
     return Context(causal=True, positions=torch.arange(ids.shape[1]))
 
 
+def blocks(model: Transformer) -> list[Block]:
+    """The sublayers with their connections."""
+    return [block for block in model.stack.blocks if isinstance(block, Block)]
+
+
 def states(model: Transformer, ids: Tensor, context: Context | None = None) -> list[State]:
     """The state at the entrance and after each sublayer; what sublayers pass on stays in the context."""
     found, context = [model.stack.entrance(embedded(model, ids))], context or surroundings(ids)
-    for block in model.stack.blocks:
+    for block in blocks(model):
         found.append(block(found[-1], context))
     return found
 
@@ -98,7 +103,9 @@ def token_changed(tensor: Tensor, token: int) -> Tensor:
 
 def projected(tree: Any) -> Tensor:
     """One number that every entry of every tensor has its own share in."""
-    return sum((leaf * noise_like(leaf, seed)).sum() for seed, leaf in enumerate(leaves(tree)))
+    total = sum((leaf * noise_like(leaf, seed)).sum() for seed, leaf in enumerate(leaves(tree)))
+    assert isinstance(total, Tensor)
+    return total
 
 
 def own_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
