@@ -13,6 +13,7 @@ COMMANDS = {
     "compare": "train schemes side by side from identical sublayers on identical batches",
     "train": "train one model; resumable",
     "tokenize": "write a text of any size as tokens, to be trained on in constant memory",
+    "forecast": "what schemes will do at a size before they are trained: theory beside a fresh model",
     "lr-range": "find a learning rate: one short run at rising rates",
     "evaluate": "a trained model by its field's own metrics, each beside a trivial answer",
     "predict": "what a trained model answers to an input of yours",

@@ -65,7 +65,7 @@ def range_test(
     losses: list[float] = []
     smoothed: list[float] = []
     with seeded(config.seed), flushed_denormals(), enough_memory(config):
-        step = _stepper(config)
+        step = stepper(config)
         for point in range(sweep.points):
             rates.append(sweep.rate(point))
             losses.append(step(point, rates[-1]))
@@ -77,7 +77,7 @@ def range_test(
     return _read(rates, losses, smoothed, sweep.points)
 
 
-def _stepper(config: RunConfig) -> Callable[[int, float], float]:
+def stepper(config: RunConfig) -> Callable[[int, float], float]:
     """One step at a rate, on the run's own model and batches; gives the loss before its update."""
     problem = tasks.prepare(config)
     model, _ = initial(problem)
