@@ -15,6 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import addnorm
-from addnorm.kernels import native
+from addnorm.kernels import mhc_site, native
 from addnorm.probes.memory import activation_bytes
-from addnorm.schemes.mhc import MHCConnection
 
 VOCAB, HEAD, SUBLAYERS = 4096, 64, 2
 # Name, scheme, sites from one stored state to the next, C++ kernels.
@@ -51,7 +51,7 @@ class Shape:
 class Trained:
     """A model that takes one step of training at a time."""
 
-    def __init__(self, scheme: str, store_every: int, shape: Shape) -> None:
+    def __init__(self, scheme: str, shape: Shape) -> None:
         self.model = addnorm.Transformer(
             addnorm.schemes.parse(scheme),
             vocab_size=VOCAB,
@@ -59,9 +59,6 @@ class Trained:
             num_heads=max(1, shape.d_model // HEAD),
             num_layers=shape.num_layers,
         )
-        for module in self.model.modules():
-            if isinstance(module, MHCConnection):
-                module.store_every = store_every
         self.autocast = shape.autocast
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
         size, generator = (shape.batch, shape.context + 1), torch.Generator().manual_seed(0)
@@ -79,20 +76,31 @@ class Trained:
         self.optimizer.zero_grad(set_to_none=True)
 
 
+@contextmanager
+def _machine(choice: tuple[str, str, int, bool]) -> Iterator[None]:
+    """Within it, states are stored as often as a choice says, by its kernels."""
+    before, mhc_site.STORED_EVERY = mhc_site.STORED_EVERY, choice[2] or mhc_site.STORED_EVERY
+    try:
+        with native.switched(choice[3]):
+            yield
+    finally:
+        mhc_site.STORED_EVERY = before
+
+
 def rows(shape: Shape, rounds: int) -> Iterator[dict[str, Any]]:
     """For each choice: its name, `times_s` a round, quartiles of `ratio`, `us` a token and sublayer, `saved_bytes`."""
-    trained = {choice: Trained(choice[1], choice[2], shape) for choice in CHOICES}
+    trained = {choice: Trained(choice[1], shape) for choice in CHOICES}
     times: dict[tuple[str, str, int, bool], list[float]] = {choice: [] for choice in CHOICES}
     for turn in range(rounds + 1):
         for choice, one in trained.items():
-            with native.switched(choice[3]):
+            with _machine(choice):
                 start = time.process_time()
                 one.step()
                 if turn:  # the first round warms up
                     times[choice].append(time.process_time() - start)
     base, places = times[CHOICES[0]], shape.batch * shape.context * shape.num_layers * SUBLAYERS
     for choice, one in trained.items():
-        with native.switched(choice[3]):
+        with _machine(choice):
             saved = activation_bytes(one.model, one.batch, one.loss)
         pairs = list(zip(times[choice], base, strict=True))
         yield {

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from addnorm.config import OptimizerRule
 from addnorm.errors import UserError, unknown
+from addnorm.layers.add_norm import NormThenAdd
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import EPS, NORMS, NormKind, make_norm
+from addnorm.layers.route import Recipe, by_kernel
 from addnorm.layers.views import Views
 
 if TYPE_CHECKING:
@@ -105,21 +107,9 @@ class Connection(nn.Module, ABC):
     def write(self, skip: State, update: Float[Tensor, "*tokens d_model"]) -> State:
         """Merge the sublayer's output into what was skipped."""
 
-    def hand_over(
-        self, skip: State, update: Float[Tensor, "*tokens d_model"], following: Connection
-    ) -> tuple[Float[Tensor, "*tokens d_model"] | Views, State]:
-        """Write here and read at the next site: `following.read(self.write(skip, update))`.
-
-        A connection that can do both in one pass over the state, with the same result, does so here.
-        """
-        return following.read(self.write(skip, update))
-
-    def foresee(self, state: State, following: Sequence[Connection], way_out: Exit) -> State:
-        """The entrance's state, made ready for all that will read it; by default as it is.
-
-        Asked of the first connection where nobody sees the states between the sites.
-        """
-        return state
+    def fused(self) -> Recipe | None:
+        """What a kernel is told of the site, if one does the same as `read` and `write`; by default there is none."""
+        return None
 
 
 class Exit(nn.Module):
@@ -140,9 +130,14 @@ class Exit(nn.Module):
         """The final norm of what `collapse` makes of a state, or of something of its size."""
         return self.norm(x)
 
+    def fused(self) -> Recipe | None:
+        """What a kernel is told of the exit, which reads as a site does."""
+        return NormThenAdd(norm=self.norm)
+
     def forward(self, state: State) -> Float[Tensor, "*tokens d_model"]:
         """The hidden vector that a head reads."""
-        return self.normed(self.collapse(state), state)
+        route = by_kernel(self, (), state)
+        return self.normed(self.collapse(state), state) if route is None else route.enter(state)
 
 
 @dataclass(frozen=True, kw_only=True)

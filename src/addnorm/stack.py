@@ -16,9 +16,10 @@ from addnorm.kernels.rebuild import rebuilding
 from addnorm.layers.context import Context
 from addnorm.layers.inside import Inside
 from addnorm.layers.padding import current_padding, padding
-from addnorm.layers.views import Views, views_of
+from addnorm.layers.route import begin
+from addnorm.layers.views import Views
 from addnorm.layers.watched import is_only
-from addnorm.residual import Connection, Kind, Profile, Scheme, Site, State
+from addnorm.residual import Connection, Exit, Kind, Profile, Scheme, Site, State
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -37,8 +38,8 @@ class Block(nn.Module):
 
     def forward(self, state: State, *context: Any) -> State:
         """Read, apply the sublayer, write."""
-        x, skip = self.connection.read(state)
-        return self.connection.write(skip, self.update(x, *context))
+        route = begin((self.connection,), state)
+        return route.leave(self.update(route.enter(state), *context))
 
     def update(self, x: Tensor | Views, *context: Any) -> Tensor:
         """What the sublayer makes of its input.
@@ -48,15 +49,10 @@ class Block(nn.Module):
         """
         update = self.sublayer(x, *context)
         # A last dimension of 1 would be added without complaint.
-        first = views_of(x).query
+        first = x.query if isinstance(x, Views) else x
         if isinstance(first, Tensor) and getattr(update, "shape", None) != first.shape:
             raise _wrong_update(self.sublayer, first, update)
         return update
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether nothing but `forward` would run when it is called: no hook, no compiled or sharded form."""
-        return is_only(self, Block)
 
 
 def sites(depth: int, sublayers_per_layer: int = 2, kinds: Sequence[Kind] = ("module",), **other: Any) -> list[Site]:
@@ -193,28 +189,32 @@ class Stack(nn.Module):
 
     def _run(self, embedding: Tensor, context: tuple[Any, ...]) -> Tensor:
         state, context = self.entrance(embedding), self._surroundings(context)
-        if self._can_hand_over():
-            return self.exit(self._handed_over(state, context))
-        for block in self.blocks:
-            state = _recomputed(block, state, context) if self.checkpointing else block(state, *context)
+        blocks: list[Any] = [*self.blocks]
+        readers, place = self._readers(blocks), 0
+        while place < len(blocks):
+            if readers[place] is None:
+                block = blocks[place]
+                state = _recomputed(block, state, context) if self.checkpointing else block(state, *context)
+                place += 1
+                continue
+            route = begin(readers[place:], state)
+            x = route.enter(state)
+            while True:
+                update = blocks[place].update(x, *context)
+                place += 1
+                if (x := route.follow(update)) is None:
+                    state = route.leave(update)
+                    break
+                if place == len(blocks):
+                    return x  # what the exit reads
         return self.exit(state)
 
-    def _can_hand_over(self) -> bool:
-        """Whether blocks may be taken apart: nobody watches, compiles or repeats one of them."""
+    def _readers(self, blocks: list[Any]) -> list[Connection | Exit | None]:
+        """Each connection, and the exit; None for what somebody watches, compiles or repeats."""
         if self.checkpointing or torch.compiler.is_compiling():
-            return False
-        return all(isinstance(block, Block) and block.is_bare for block in self.blocks)
-
-    def _handed_over(self, state: State, context: tuple[Any, ...]) -> State:
-        """All blocks; the write of each site together with the read of the next."""
-        first, *others = (block for block in self.blocks if isinstance(block, Block))
-        state = first.connection.foresee(state, [block.connection for block in others], self.exit)
-        x, skip = first.connection.read(state)
-        before = first
-        for block in others:
-            x, skip = before.connection.hand_over(skip, before.update(x, *context), block.connection)
-            before = block
-        return before.connection.write(skip, before.update(x, *context))
+            return [None] * len(blocks)
+        found = [block.connection if is_only(block, Block) else None for block in blocks]
+        return [*found, self.exit if is_only(self.exit, type(self.exit)) else None]
 
     def _surroundings(self, context: tuple[Any, ...]) -> tuple[Any, ...]:
         """What came, or a context for what sublayers pass to each other."""

@@ -14,7 +14,7 @@ from addnorm.kernels.add_norm import Kind, add_norm, add_norm_reference
 from addnorm.kernels.depth_history import Norm, begin
 from addnorm.kernels.depth_history_call import LAYER
 from addnorm.kernels.mhc_read import Numbers
-from addnorm.kernels.mhc_site import Form, Weights
+from addnorm.kernels.mhc_weights import Form, Weights
 from addnorm.layers.norm import LayerNorm
 from addnorm.testing.small_models import noise_like
 

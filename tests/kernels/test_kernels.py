@@ -97,15 +97,18 @@ KERNELS = {
         sizes=(((2, 3, 8), (8,)), ((1,), (1,)), ((7, 5), (5,))),
     ),
     "rotary": Kernel(
-        fused=lambda x: turned(x, ANGLES[: x.shape[2], : x.shape[3] // 2].to(_long(x))),
-        reference=lambda x: turned_reference(x, ANGLES[: x.shape[2], : x.shape[3] // 2].to(x.dtype)),
-        sizes=(((2, 3, 5, 8),), ((1, 1, 1, 2),), ((3, 2, 7, 34),)),
+        fused=lambda *given: turned(ANGLES[: given[0].shape[2], : given[0].shape[3] // 2].to(_long(given[0])), *given),
+        reference=lambda *given: tuple(
+            turned_reference(ANGLES[: x.shape[2], : x.shape[3] // 2].to(x.dtype), x) for x in given
+        ),
+        sizes=(((2, 3, 5, 8), (2, 1, 5, 8)), ((1, 1, 1, 2), (1, 1, 1, 2)), ((3, 2, 7, 34), (3, 2, 7, 34))),
+        state=2,
         falls_back=True,
     ),
     "rotary, an angle a row": Kernel(
-        fused=lambda x: turned(x.transpose(1, 2), ANGLES.view(2, 5, 20)[..., : x.shape[3] // 2].to(_long(x))),
+        fused=lambda x: turned(ANGLES.view(2, 5, 20)[..., : x.shape[3] // 2].to(_long(x)), x.transpose(1, 2))[0],
         reference=lambda x: turned_reference(
-            x.transpose(1, 2), ANGLES.view(2, 5, 20)[..., : x.shape[3] // 2].to(x.dtype)
+            ANGLES.view(2, 5, 20)[..., : x.shape[3] // 2].to(x.dtype), x.transpose(1, 2)
         ),
         sizes=(((2, 5, 3, 8),),),
         falls_back=True,

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from addnorm import Transformer
+from addnorm import Stack, Transformer
 from addnorm.kernels import mhc_site, native
 from addnorm.kernels.mhc_read import Numbers
-from addnorm.kernels.mhc_site import Form, Held, Weights, read_reference, write_and_read_reference
+from addnorm.kernels.mhc_site import write_and_read_reference
+from addnorm.kernels.mhc_weights import Form, Weights, read_reference
+from addnorm.layers.route import Equations, begin
 from addnorm.schemes.mhc import MHC
 from addnorm.stack import sites
 from addnorm.testing.small_models import moved, noise_like, projected, tokens
@@ -119,6 +121,35 @@ def test_a_bfloat16_update_of_a_float32_state_is_widened_exactly():
     ours, theirs = outcome(lambda: fused(narrow), narrow), outcome(lambda: fused(wide), wide)
     for name, expected in theirs.items():
         assert torch.equal(ours[name], expected.to(ours[name].dtype)), name
+
+
+@pytest.mark.parametrize("narrow", [(1,), (0, 2), (0, 1, 3), (2, 3)], ids=str)
+def test_updates_of_different_precisions_are_each_read_as_they_are(narrow):
+    """As under autocast, where some sublayers compute in bfloat16 and others do not."""
+    outcomes = []
+    for back in (False, True):
+        torch.manual_seed(0)
+        sublayers = [Rounded(i in narrow, back=back) for i in range(5)]
+        stack = Stack(SCHEME, sublayers, d_model=8)
+        embedding = noise_like(torch.empty(2, 5, 8)).requires_grad_()
+        named = {"embedding": embedding} | dict(stack.named_parameters())
+        outcomes.append(outcome(lambda stack=stack, embedding=embedding: stack(embedding), named))
+    # The same numbers by both ways; a sum may be split elsewhere.
+    assert_agree(*outcomes, 1e-5)
+
+
+class Rounded(nn.Module):
+    """A sublayer whose result is rounded to bfloat16, and may be widened again."""
+
+    def __init__(self, narrow: bool, *, back: bool) -> None:
+        super().__init__()
+        self.narrow, self.back = narrow, back
+
+    def forward(self, x: Tensor, *context: Any) -> Tensor:
+        y = torch.tanh(2 * x)
+        if not self.narrow:
+            return y
+        return y.bfloat16().float() if self.back else y.bfloat16()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -285,10 +316,10 @@ def test_a_model_agrees_with_torch_alone(norm, streams):
 def test_a_model_takes_the_kernel():
     connection = SCHEME.connection(8, sites(4)[1])
     streams = noise_like(torch.empty(2, 5, 4, 8))
-    assert isinstance(connection.read(streams)[1], Held)
+    assert not isinstance(begin([connection], streams), Equations)
     with native.switched(False):
-        assert not isinstance(connection.read(streams)[1], Held)
-    assert not isinstance(connection.to("meta").read(streams.to("meta"))[1], Held)
+        assert isinstance(begin([connection], streams), Equations)
+    assert isinstance(begin([connection.to("meta")], streams.to("meta")), Equations)
 
 
 def test_a_model_under_autocast_agrees_with_torch_alone():
@@ -304,16 +335,17 @@ def test_a_model_under_autocast_agrees_with_torch_alone():
 def test_a_hooked_norm_still_runs():
     connection, seen = SCHEME.connection(8, sites(4)[1]), []
     streams = noise_like(torch.empty(2, 5, 4, 8))
-    plain = connection.read(streams)[0]
+    plain = begin([connection], streams).enter(streams)
     connection.norm.register_forward_hook(lambda *_: seen.append(1))
-    torch.testing.assert_close(connection.read(streams)[0], plain)
+    torch.testing.assert_close(begin([connection], streams).enter(streams), plain)
     assert seen
 
 
 def test_a_norm_of_the_users_own_still_runs():
     connection = SCHEME.connection(8, sites(4)[1])
     connection.norm = nn.Hardtanh()
-    assert connection.read(10 * noise_like(torch.empty(2, 5, 4, 8)))[0].abs().max() == 1
+    streams = 10 * noise_like(torch.empty(2, 5, 4, 8))
+    assert begin([connection], streams).enter(streams).abs().max() == 1
 
 
 def test_a_copy_computes_the_same():

@@ -12,6 +12,8 @@ from addnorm.kernels.few_rows import few_rows
 from addnorm.kernels.rotary import turned
 from addnorm.layers.feedforward import FeedForward
 from addnorm.layers.norm import LayerNorm, RMSNorm
+from addnorm.layers.route import Equations
+from addnorm.layers.route import begin as begin_route
 from addnorm.stack import sites
 
 
@@ -26,12 +28,12 @@ def test_mhc_refuses_streams_that_its_weights_are_not_made_for(shape):
 
 
 def test_mhc_refuses_an_update_of_another_width():
-    made = connection("mhc")
-    _, skip = made.read(torch.randn(2, 5, 4, 8))
-    with pytest.raises(RuntimeError):
-        made.write(skip, torch.randn(2, 5, 9))
-    with pytest.raises(RuntimeError):
-        made.hand_over(skip, torch.randn(2, 6, 8), connection("mhc", place=2))
+    sites, streams = [connection("mhc", place=place) for place in (1, 2)], torch.randn(2, 5, 4, 8)
+    for route in (begin_route(sites, streams), begin_route(sites[:1], streams), Equations(sites[0])):
+        route.enter(streams)
+        for shape in ((2, 5, 9), (2, 6, 8)):
+            with pytest.raises(RuntimeError):
+                route.follow(torch.randn(shape)) or route.leave(torch.randn(shape))
 
 
 @pytest.mark.parametrize("layer", [LayerNorm(8), RMSNorm(8)], ids=["LayerNorm", "RMSNorm"])
@@ -51,7 +53,7 @@ def test_add_and_norm_refuses_a_gain_of_another_width():
 def test_a_turn_refuses_angles_of_another_length_or_width():
     for shape in ((6, 4), (5, 3), (3, 5, 4)):
         with pytest.raises(RuntimeError):
-            turned(torch.randn(2, 2, 5, 8), torch.randn(shape))
+            turned(torch.randn(shape), torch.randn(2, 2, 5, 8))
 
 
 def test_a_map_of_few_rows_refuses_another_width():
@@ -69,8 +71,8 @@ def test_a_history_is_not_begun_with_sources_or_queries_of_other_shapes():
 
 
 def test_attention_residuals_refuse_an_update_of_another_width():
-    first, second = connection("attention-residuals", place=0), connection("attention-residuals")
-    state = first.foresee((torch.randn(2, 5, 8),), [second], schemes.parse("attention-residuals").exit(8))
-    _, skip = first.read(state)
+    sites, state = [connection("attention-residuals", place=place) for place in range(4)], (torch.randn(2, 5, 8),)
+    route = begin_route([*sites, schemes.parse("attention-residuals").exit(8)], state)
+    route.enter(state)
     with pytest.raises(RuntimeError):
-        second.read(first.write(skip, torch.randn(2, 5, 9)))
+        route.follow(torch.randn(2, 5, 9))

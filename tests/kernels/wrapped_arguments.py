@@ -15,12 +15,12 @@ import addnorm
 from addnorm.kernels import linear_routes
 from addnorm.kernels.add_norm import Kind, add_norm
 from addnorm.kernels.depth_attention import depth_attention
-from addnorm.kernels.depth_history import Norm, begin
+from addnorm.kernels.depth_history import Norm, begin, norms_fit
 from addnorm.kernels.depth_history_call import LAYER
 from addnorm.kernels.few_rows import few_rows
 from addnorm.kernels.linear import linear
 from addnorm.kernels.mhc_read import Numbers, mhc_read
-from addnorm.kernels.mhc_site import Form, Weights
+from addnorm.kernels.mhc_weights import Form, Weights, read_reference
 from addnorm.kernels.normed_projection import normed_projection
 from addnorm.kernels.rms_norm import rms_norm
 from addnorm.kernels.rotary import turned
@@ -52,7 +52,7 @@ def functions() -> int:
         (mix_streams, [noise(3, 4, D), noise(3, 2, 4)]),
         (lambda *given: mhc_read(*given, numbers), [noise(3, 2, D), noise(8, 2 * D), noise(8), noise(8)]),
         (lambda q, *s: depth_attention(q, s, 1e-6), [noise(D), noise(3, D), noise(3, D)]),
-        (turned, [noise(2, 2, 5, 4), noise(5, 2)]),
+        (turned, [noise(5, 2), noise(2, 2, 5, 4), noise(2, 2, 5, 4)]),
         (linear, [noise(20, D), noise(5, D), noise(5)]),
         (few_rows, [noise(1, D), noise(5, D), noise(5)]),
         (history, [noise(3, D), noise(3, D), noise(D), noise(D), noise(D)]),
@@ -77,7 +77,7 @@ def history(first: Tensor, second: Tensor, query: Tensor, gain: Tensor, bias: Te
     if begun is None:
         return nn.functional.layer_norm(depth_attention(query, (first, second), 1e-6), (D,), gain, bias)
     form = Norm(kind=LAYER, weight=gain, bias=bias, eps=norm.eps)
-    if not form.fits(D):
+    if not norms_fit([form], begun):
         return nn.functional.layer_norm(begun.read(Norm())[0], (D,), gain, bias)
     return begun.read(form)[0]
 
@@ -89,9 +89,7 @@ def site(streams: Tensor, phi: Tensor, alpha: Tensor, bias: Tensor, gain: Tensor
     form = Form(numbers=Numbers(iterations=3, eps=1e-6), norm="layer", norm_eps=1e-5)
     weights = Weights(phi=phi, alpha=alpha, bias=bias, gain=gain, shift=shift, form=form)
     return (
-        mhc_site.read(streams, weights)[0]
-        if mhc_site.fits(streams, weights)
-        else mhc_site.read_reference(streams, weights)[0]
+        mhc_site.read(streams, weights)[0] if mhc_site.fits(streams, weights) else read_reference(streams, weights)[0]
     )
 
 

@@ -115,12 +115,13 @@ def _forward(
     stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sum, norm; and for backward each token's mean, counted from its first number, and inverse deviation."""
-    x, y, d = stream.contiguous(), None if update is None else update.contiguous(), stream.shape[-1]
-    weight, tokens = _learned(weight, x), x.numel() // d
-    bias = None if bias is None else _learned(bias, x)
+    x, y = stream.contiguous(), None if update is None else update.contiguous()
+    d, long = x.shape[-1], torch.float64 if x.dtype == torch.float64 else torch.float32
+    tokens, weight = x.numel() // d, weight.to(long).contiguous()
+    bias = None if bias is None else bias.to(long).contiguous()
     total, normed = x if y is None else torch.empty_like(x), torch.empty_like(x)
     mean, inverse = weight.new_empty(2, tokens)
-    if choice.takes(x):
+    if x.device.type == choice.DEVICE and choice.takes(x):
         from addnorm.kernels.gpu import add_norm_launch as gpu
 
         gpu.forward(x, y, (weight, bias), kind, (total, normed, mean, inverse))
@@ -135,11 +136,6 @@ def _forward(
 
 def _norm_again(total: Tensor, weight: Tensor, bias: Tensor | None, kind: Kind) -> Tensor:
     return _forward(total, None, weight, bias, kind)[1]
-
-
-def _learned(one: Tensor, x: Tensor) -> Tensor:
-    """In the precision that the kernel computes in."""
-    return one.to(torch.float64 if x.dtype == torch.float64 else torch.float32).contiguous()
 
 
 def _graph(ctx: Any, grad_total: Tensor | None, grad: Tensor | None) -> Grads:
@@ -200,7 +196,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the sum; and those of the weight and the bias, one row each."""
     of_norm, of_sum = (None if grad is None else grad.to(total.dtype).contiguous() for grad in grads)
-    weight = _learned(weight, total)
+    weight = weight.to(numbers[0].dtype).contiguous()
     if choice.takes(total):
         from addnorm.kernels.gpu import add_norm_launch as gpu
 

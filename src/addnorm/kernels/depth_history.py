@@ -27,7 +27,7 @@ from addnorm.kernels import native
 from addnorm.kernels.depth_attention import depth_attention_reference
 from addnorm.kernels.depth_history_backward import Backward, Passage, Saved, graph
 from addnorm.kernels.depth_history_call import NAME, NONE, READ, RMS, addresses, call, threads
-from addnorm.kernels.derivatives import Grads, is_traced, once
+from addnorm.kernels.derivatives import Grads, once
 from addnorm.kernels.precision import wide
 from addnorm.kernels.rms_norm import rms_norm_reference
 
@@ -44,10 +44,9 @@ class Norm:
     bias: Tensor | None = None
     eps: float = 0.0
 
-    def fits(self, d_model: int) -> bool:
-        """Whether the kernel can read gain and bias."""
-        learned = [one for one in (self.weight, self.bias) if one is not None]
-        return all(one.shape == (d_model,) and native.takes(one) for one in learned)
+    def of_sum(self, count: int) -> Norm:
+        """The same, its eps as beside the sum of so many sources."""
+        return self if count == 1 else replace(self, eps=self.eps / count**2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +83,11 @@ class History:
         assert self.values and not self.fresh, "only what was read can grow"
         return replace(self, fresh=(self._like_the_first(update),), grows=True)
 
+    @property
+    def count(self) -> int:
+        """How many sources the next read has."""
+        return len(self.values) + (0 if self.grows else len(self.fresh))
+
     def takes(self, update: Tensor) -> bool:
         """Whether the kernel can read this update; torch's operations read any."""
         return native.takes(update)
@@ -115,14 +119,20 @@ class History:
 
 def begin(sources: Sequence[Float[Tensor, "*tokens d_model"]], queries: Sequence[Tensor], eps: float) -> History | None:
     """A history whose reads take these queries one after the other; None where the kernel cannot run."""
-    given = (*sources, *queries)
-    alike = all(one.shape == sources[0].shape for one in sources)
-    alike = alike and all(query.shape == sources[0].shape[-1:] for query in queries)
-    if is_traced() or not alike or not native.takes(*given) or native.library(NAME) is None:
+    if not native.takes(*sources, *queries) or native.library(NAME) is None:
         return None
-    return History(
-        queries=wide(torch.stack(tuple(queries))), eps=eps, fresh=tuple(source.contiguous() for source in sources)
-    )
+    first = sources[0].shape
+    if {one.shape for one in sources} != {first} or {query.shape for query in queries} != {first[-1:]}:
+        return None
+    fresh = tuple([source.contiguous() for source in sources])
+    return History(queries=wide(torch.stack(tuple(queries))), eps=eps, fresh=fresh)
+
+
+def norms_fit(norms: Sequence[Norm | None], history: History) -> bool:
+    """Whether the kernel can read the gains and biases of all."""
+    learned = [one for norm in norms if norm is not None for one in (norm.weight, norm.bias) if one is not None]
+    alike = {one.shape for one in learned} <= {history.queries.shape[1:]}
+    return alike and {one.dtype for one in learned} <= native.SUFFIXES.keys() and native.has_address(*learned)
 
 
 def read_reference(
@@ -165,14 +175,13 @@ class _Found:
         else:
             self.values = [*history.values, *fresh]
         self.place = len(self.values) - len(fresh)
-        self.inverse = [*history.inverse[: self.place], *(self.query.new_empty(self.tokens) for _ in fresh)]
+        self.inverse = [*history.inverse[: self.place], *[self.query.new_empty(self.tokens) for _ in fresh]]
 
     def _compute(self, history: History, norm: Norm) -> None:
         tensors = {name: getattr(self, name) for name in ("query", "mixture", "result", "weights", "scores")}
         tensors |= {"statistics": self.statistics, **self.sum}
-        tensors |= {
-            name: one if one is None else wide(one) for name, one in (("gain", norm.weight), ("bias", norm.bias))
-        }
+        for name, one in (("gain", norm.weight), ("bias", norm.bias)):
+            tensors[name] = None if one is None else wide(one)
         others = {
             "n": len(self.values),
             "born": len(history.fresh),

@@ -54,8 +54,9 @@ def call(
     others: Mapping[str, float],
 ) -> None:
     """Lists and tensors live until it returns; what is not named is null."""
-    places = {name: one.buffer_info()[0] for name, one in lists.items()}
-    places |= zip(tensors, native.addresses(*tensors.values()), strict=True)
+    places = dict(zip(tensors, native.addresses(*tensors.values()), strict=True))
+    for name, one in lists.items():
+        places[name] = one.buffer_info()[0]
     kernel = native.function(NAME, symbol, tensors["mixture"].dtype, _ARGUMENTS)  # pyrefly: ignore
     kernel(ctypes.byref(layout(**places, **others)))
 

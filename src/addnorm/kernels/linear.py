@@ -38,7 +38,7 @@ def linear(
         x: the vectors.
         weight, bias: of the map; None for no bias.
     """
-    if is_traced() or not has_address(x, weight):
+    if torch.compiler.is_compiling() or not x.is_cpu or weight.is_meta:
         check_numbers(x, weight)
         return F.linear(x, weight, bias)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
@@ -47,6 +47,8 @@ def linear(
     if dtype == torch.float64 or x.numel() < FEW * x.shape[-1]:
         return F.linear(x, weight, bias)
     route = linear_routes.current(dtype)
+    if route == "torch" or is_traced() or not has_address(x, weight):
+        return F.linear(x, weight, bias)
     if route == "float32" and dtype == torch.bfloat16 and x.dtype != torch.float64:
         return _Widened.apply(x.to(dtype), weight, bias)
     if route == "onednn" and dtype == torch.float32 and x.dtype == weight.dtype == dtype:

@@ -75,13 +75,14 @@ def run(
         mhc_launch.run(symbol, streams, steps, site, gradients)
         return
     n, d = streams.shape[-2:]
-    updates = [step.update for step in steps] + [(gradients or {}).get("last_update")]
-    narrow = any(update is not None and update.dtype != streams.dtype for update in updates)
+    update = steps[0].update if steps else (gradients or {}).get("last_update")  # one precision for all
+    narrow = update is not None and update.dtype != streams.dtype
     call = native.function("mhc_site", f"{symbol}_narrow" if narrow else symbol, streams.dtype, _ARGUMENTS)
-    site = {"tokens": streams.numel() // (n * d), "n": n, "d": d, "streams": streams} | site
-    struct = SiteStruct(**_addressed(site), threads=get_num_threads(), steps=len(steps))
-    for name, given in zip(Step._fields, zip(*steps, strict=True), strict=False):
-        setattr(struct, name, _Steps(*native.addresses(*given)))
+    sizes = {"tokens": streams.numel() // (n * d), "n": n, "d": d, "threads": get_num_threads(), "steps": len(steps)}
+    struct = SiteStruct(**sizes, **_addressed(site | {"streams": streams}))
+    if steps:
+        writes = native.addresses(*[one for step in steps for one in step])
+        struct.update, struct.mixing, struct.post = (_Steps(*writes[i :: len(Step._fields)]) for i in range(3))
     call(ctypes.byref(struct), None if gradients is None else ctypes.byref(GradientsStruct(**_addressed(gradients))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,23 +20,23 @@ _SIGNATURE = (_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, ctypes.c_double, _ADDRESS,
 
 
 def turned(
-    x: Float[Tensor, "batch heads tokens d_head"], angles: Float[Tensor, "*batch tokens half_d_head"]
-) -> Float[Tensor, "batch heads tokens d_head"]:
-    """`(x_i cos a_i - x_{i+d/2} sin a_i, x_{i+d/2} cos a_i + x_i sin a_i)`.
+    angles: Float[Tensor, "*batch tokens half_d_head"], *vectors: Float[Tensor, "batch heads tokens d_head"]
+) -> tuple[Float[Tensor, "batch heads tokens d_head"], ...]:
+    """`(x_i cos a_i - x_{i+d/2} sin a_i, x_{i+d/2} cos a_i + x_i sin a_i)` of each.
 
     Su et al. 2021, arXiv:2104.09864; halves are paired as in GPT-NeoX and Llama. No gradient reaches the angles, and
     the vectors are not kept for backward.
 
     Args:
-        x: queries or keys.
         angles: one a token and pair, for each row of the batch or for all; in float32 (float64 for float64).
+        vectors: queries and keys.
     """
-    if not _fits(x, angles):
-        return turned_reference(x, angles)
-    return _Turned.apply(x, angles.cos(), angles.sin())
+    if not _fit(angles, vectors):
+        return tuple(turned_reference(angles, x) for x in vectors)
+    return _Turned.apply(angles.cos(), angles.sin(), *vectors)
 
 
-def turned_reference(x: Tensor, angles: Tensor) -> Tensor:
+def turned_reference(angles: Tensor, x: Tensor) -> Tensor:
     """The same by torch's operations."""
     if angles.dim() == 3:
         angles = angles[:, None]
@@ -45,18 +46,16 @@ def turned_reference(x: Tensor, angles: Tensor) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
-def _fits(x: Tensor, angles: Tensor) -> bool:
-    if not native.takes(x) or not native.has_address(angles) or angles.requires_grad or x.dim() != 4 or not x.numel():
+def _fit(angles: Tensor, vectors: Sequence[Tensor]) -> bool:
+    if not native.takes(*vectors) or not native.has_address(angles) or native.library("rotary") is None:
         return False
-    _, _, tokens, width = x.shape
-    rows = angles.dim() == 2 or (angles.dim() == 3 and len(angles) == len(x))
-    return (
-        rows
-        and angles.shape[-2:] == (tokens, width // 2)
-        and x.stride(-1) == 1
-        and angles.dtype == (torch.float64 if x.dtype == torch.float64 else torch.float32)
-        and native.library("rotary") is not None
-    )
+    for x in vectors:
+        if x.dim() != 4 or x.numel() == 0 or x.stride(-1) != 1 or angles.shape[-2:] != (x.shape[2], x.shape[3] // 2):
+            return False
+        if angles.dim() != 2 and (angles.dim() != 3 or len(angles) != len(x)):
+            return False
+    long = torch.float64 if vectors[0].dtype == torch.float64 else torch.float32
+    return angles.dtype == long and not angles.requires_grad
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
@@ -75,21 +74,28 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
     return result
 
 
-def _graph(ctx: Any, grad: Tensor) -> Grads:
+def _graph(ctx: Any, *grads: Tensor | None) -> Grads:
     cos, sin = ctx.saved_tensors
-    return _Turned.apply(grad.to(ctx.dtype), cos, -sin), None, None
+    came = [grad.to(ctx.dtype) for grad in grads if grad is not None]
+    found = iter(_Turned.apply(cos, -sin, *came))
+    return None, None, *(None if grad is None else next(found) for grad in grads)
 
 
 class _Turned(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(ctx: Any, cos: Tensor, sin: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(cos, sin)
-        ctx.dtype = x.dtype
-        return _turn(x, cos, sin, 1.0)
+        ctx.set_materialize_grads(False)
+        ctx.dtype = vectors[0].dtype
+        return tuple([_turn(x, cos, sin, 1.0) for x in vectors])
 
     @staticmethod
     @once(_graph)
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Grads:  # pyrefly: ignore[bad-override]
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Grads:  # pyrefly: ignore[bad-override]
         """A turn's transpose is the turn back."""
         cos, sin = ctx.saved_tensors
-        return _turn(grad_outputs[0].to(ctx.dtype), cos, sin, -1.0), None, None
+        return (
+            None,
+            None,
+            *(None if grad is None else _turn(grad.to(ctx.dtype), cos, sin, -1.0) for grad in grad_outputs),
+        )

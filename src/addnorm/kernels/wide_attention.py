@@ -12,6 +12,7 @@ from torch import Tensor
 from addnorm.kernels import linear_routes
 from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.linear import FEW
+from addnorm.kernels.native import has_address
 from addnorm.kernels.precision import uncast
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ def attention_fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether these would be attended to in bfloat16, and float32 is this machine's route for it."""
     if is_traced() or _FORWARD is None or _BACKWARD is None or query.shape[2] < FEW:
         return False
-    if not all(type(one) is Tensor and one.device.type == "cpu" for one in (query, key, value)):
-        return False
     cast = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if cast else query.dtype
     same = query.shape == key.shape == value.shape and (cast or query.dtype == key.dtype == value.dtype)
-    return same and dtype == torch.bfloat16 and linear_routes.current(dtype) == "float32"
+    if not same or dtype != torch.bfloat16 or not has_address(query, key, value):
+        return False
+    return linear_routes.current(dtype) == "float32"
 
 
 def wide_attention(

@@ -127,9 +127,9 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "batch tokens d_model"]:
         """Each token's mixture of the values it may attend to."""
         context, views = context or Context(), views_of(x)
-        for view in views:
+        for view in views if isinstance(x, Views) else (x,):
             check_vectors("what attends", view, self.d_model)
-        if (output := attention_of_one(self, views, context)) is not None:
+        if context.cache is not None and (output := attention_of_one(self, views, context)) is not None:
             return output
         passed = context.passed_between(self.kind)
         heads = Views(self._queries(views.query, passed), *self._keys_and_values(views, passed))
@@ -179,7 +179,9 @@ class Attention(nn.Module):
         query, key, value = heads
         if self.rotary is not None:
             query, key = self.rotary(query, key, self._positions(query, context))
-        return Views(self.inside.at("turned", query, passed), self.inside.at("turned", key, passed), value)
+        if "turned" in self.inside.places:
+            query, key = self.inside.at("turned", query, passed), self.inside.at("turned", key, passed)
+        return Views(query, key, value)
 
     def _keep(self, key: Tensor, context: Context) -> Tensor | None:
         """Which tokens are real, those included that a cache has seen and need not hold."""
@@ -213,20 +215,23 @@ class Attention(nn.Module):
         return mixture_by_scores(scores, heads.value, mask, dropout)
 
     def _output(self, mixed: Tensor, passed: dict[str, Tensor]) -> Tensor:
-        mixed = self.inside.at("heads", mixed, passed)
-        output = mapped(self.o_proj, self.inside.at("joined", mixed.transpose(1, 2).flatten(2), passed))
+        if "heads" in self.inside.places:
+            mixed = self.inside.at("heads", mixed, passed)
+        joined = mixed.transpose(1, 2).flatten(2)
+        if "joined" in self.inside.places:
+            joined = self.inside.at("joined", joined, passed)
+        output = mapped(self.o_proj, joined)
         return F.dropout(output, self.output_dropout, self.training) if self.output_dropout else output
 
     def _queries(self, x: Tensor, passed: dict[str, Tensor]) -> Tensor:
-        return self.inside.at("query", self.q_norm(self._split(mapped(self.q_proj, x), self.num_heads)), passed)
+        query = self.q_norm(mapped(self.q_proj, x).unflatten(-1, (-1, self.d_head)).transpose(1, 2))
+        return self.inside.at("query", query, passed) if "query" in self.inside.places else query
 
     def _keys_and_values(self, views: Views, passed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        key = self.k_norm(self._split(mapped(self.k_proj, views.key), self.num_kv_heads))
-        value = self._split(mapped(self.v_proj, views.value), self.num_kv_heads)
-        return self.inside.at("key", key, passed), self.inside.at("value", value, passed)
-
-    def _split(self, x: Tensor, heads: int) -> Float[Tensor, "batch heads tokens d_head"]:
-        return x.unflatten(-1, (heads, self.d_head)).transpose(1, 2)
+        key = self.k_norm(mapped(self.k_proj, views.key).unflatten(-1, (-1, self.d_head)).transpose(1, 2))
+        value = mapped(self.v_proj, views.value).unflatten(-1, (-1, self.d_head)).transpose(1, 2)
+        key = self.inside.at("key", key, passed) if "key" in self.inside.places else key
+        return key, self.inside.at("value", value, passed) if "value" in self.inside.places else value
 
 
 class CrossAttention(Attention):

@@ -90,14 +90,13 @@ class FeedForward(nn.Module):
         return F.dropout(output, self.output_dropout, self.training) if self.output_dropout else output
 
     def _activated(self, x: Tensor) -> Tensor:
-        inner = self.inside.at("inner", mapped(self.fc1, x), {})
-        act = ELEMENTWISE[self.activation]
+        inner, act = mapped(self.fc1, x), ELEMENTWISE[self.activation]
+        if "inner" in self.inside.places:
+            inner = self.inside.at("inner", inner, {})
         if self.gate is None:
-            return self.inside.at("activated", _rebuilt(act, inner), {})
-        gate = _rebuilt(act, self.inside.at("gate", mapped(self.gate, x), {}))
-        return self.inside.at("activated", _rebuilt(torch.mul, gate, inner), {})
-
-
-def _rebuilt(operation: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
-    """Its result, which backward can make again (`addnorm.kernels.rebuild`)."""
-    return rebuildable(operation(*arguments), operation, *arguments)
+            activated = rebuildable(act(inner), act, inner)
+        else:
+            gate = self.inside.at("gate", mapped(self.gate, x), {})
+            gate = rebuildable(act(gate), act, gate)
+            activated = rebuildable(gate * inner, torch.mul, gate, inner)
+        return self.inside.at("activated", activated, {}) if "activated" in self.inside.places else activated

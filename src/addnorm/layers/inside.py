@@ -126,6 +126,7 @@ class Parts(nn.ModuleDict):
     def __init__(self, inside: Inside, shapes: dict[str, PlaceShape]) -> None:
         asked = {place: getattr(inside, place) for place in shapes}
         super().__init__({place: part.build(shapes[place]) for place, part in asked.items() if part is not None})
+        self.places = frozenset(self)
 
     def at(self, place: str, x: Float[Tensor, "..."], passed: Passed) -> Float[Tensor, "..."]:
         """The tensor at a place, as the scheme wants it."""

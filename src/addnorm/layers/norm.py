@@ -33,7 +33,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, input: Float[Tensor, "*tokens d_model"]) -> Float[Tensor, "*tokens d_model"]:
         """Each token less its mean and divided by its deviation."""
-        if _is_decoding(input):
+        if is_few(input):
             return super().forward(input)
         # Under a GPU's autocast the result is float32, which the kernel's is not.
         if fits(input, None, self.weight, self.bias) and (input.is_cpu or not _is_cast(input)):
@@ -76,33 +76,11 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight, self.eps)
 
 
-def add_and_norm(
-    norm: nn.Module,
-    stream: Float[Tensor, "*tokens d_model"],
-    update: Float[Tensor, "*tokens d_model"],
-    alpha: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """The sum `alpha x + y` and the norm of it, in one pass over memory where there is one for them.
-
-    Args:
-        norm: a layer of this module.
-        stream, update: `x` and `y`.
-        alpha: a factor of the stream.
-    """
-    if not _is_decoding(stream) and is_plain(norm):
-        bias = getattr(norm, "bias", None)
-        if fits(stream, update, norm.weight, bias):
-            kind = Kind(eps=norm.eps, centred=isinstance(norm, LayerNorm), alpha=alpha)
-            return add_norm_fused(stream, update, norm.weight, bias, kind)
-    total = stream + update if alpha == 1 else alpha * stream + update
-    return total, norm(total)
-
-
 def _is_cast(x: Tensor) -> bool:
     return x.dtype == torch.bfloat16 and torch.is_autocast_enabled(x.device.type)
 
 
-def _is_decoding(x: Tensor) -> bool:
+def is_few(x: Tensor) -> bool:
     """Whether a few tokens come without a gradient: what counts then is how much code a call runs through."""
     return not torch.is_grad_enabled() and x.numel() <= FEW * x.shape[-1]
 

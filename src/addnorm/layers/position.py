@@ -84,7 +84,8 @@ class Rotary(nn.Module):
         """The same vectors, turned."""
         wide = torch.float64 if query.dtype == torch.float64 else torch.float32
         angles = positions[..., None].to(wide) * frequencies(self.d_head, query.device, wide, self.base)
-        return turned(query, angles), turned(key, angles)
+        query, key = turned(angles, query, key)
+        return query, key
 
 
 def frequencies(

@@ -1,21 +1,30 @@
-"""Manifold-constrained hyper-connections."""
+"""Manifold-constrained hyper-connections.
+
+What happens to one token at one site, with the shapes of n streams of width d:
+
+    X  [n, d] --+-- RMSNorm over n d, phi --> [n + n + n^2] --+-- sigmoid ---> H_pre   [n]
+                |                                             +-- 2 sigmoid -> H_post  [n]
+                |                                             +-- Sinkhorn --> H_res   [n, n]
+                |
+                +-- H_pre X --> [d] -- norm, sublayer --> y [d] -- H_post^T y --> [n, d] --+
+                |                                                                          |
+                +-- H_res X ------------------------------------------------> [n, d] ------+--> X'  [n, d]
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from addnorm.checks import check_at_least, check_count, check_finite, check_positive
 from addnorm.config import OptimizerRule
-from addnorm.kernels import mhc_site
-from addnorm.kernels.gpu import choice
 from addnorm.kernels.mhc_read import Numbers, mhc_read, scale_of_rows
-from addnorm.kernels.mhc_site import Form, Held, Weights
 from addnorm.kernels.streams import add_update
-from addnorm.layers.norm import RMSNorm, is_plain, make_norm
+from addnorm.layers.mhc import Mixing
+from addnorm.layers.norm import make_norm
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes._streams import ReadFrom, Reduce, StreamScheme, check_read_from, read_logits
 
@@ -28,8 +37,6 @@ class MHCConnection(Connection):
 
     The rows of `phi` and `bias` are `n` for `H_pre`, `n` for `H_post`, and `n^2` for `H_res` row by row.
     """
-
-    store_every = 4  # sites from one stored state to the next; those between are made again where they are needed
 
     def __init__(self, d_model: int, site: Site, scheme: MHC) -> None:
         super().__init__()
@@ -54,47 +61,25 @@ class MHCConnection(Connection):
         self.bias[:n] = read_logits(n, self.home, self.scheme.read_from)
         self.bias[2 * n :] = self.scheme.diagonal * torch.eye(n).flatten()
 
-    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Held | tuple[Tensor, Tensor]]:
-        """`n(H_pre X)`; the skip is `H_res X` and `H_post`, or, in the C++ kernel, what they are made of."""
-        weights = self.weights()
-        # Who derives a connection finds the streams mixed, as the formula reads.
-        if type(self) is MHCConnection and mhc_site.fits(state, weights):
-            return self._normed(weights, *mhc_site.read(state, weights))
+    @property
+    def numbers(self) -> Numbers:
+        """What is not learned."""
+        return Numbers(iterations=self.iterations, eps=self.eps)
+
+    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """`n(H_pre X)`; the skip is `H_res X` and `H_post`."""
         scale = scale_of_rows(self.alpha, self.scheme.streams)
-        read, mixed, post = mhc_read(state, self.phi, scale, self.bias, weights.form.numbers)
+        read, mixed, post = mhc_read(state, self.phi, scale, self.bias, self.numbers)
         return self.norm(read), (mixed, post)
 
-    def write(self, skip: Held | tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
         """`H_res X + H_post^T y`."""
-        if isinstance(skip, Held):
-            return mhc_site.write(skip, update)
         mixed, post = skip
         return add_update(mixed, update, post)
 
-    def hand_over(self, skip: Any, update: Tensor, following: Connection) -> tuple[Any, Any]:
-        """Both in one pass over the streams, where both sites have the C++ kernel."""
-        if isinstance(skip, Held) and type(following) is MHCConnection:
-            weights = following.weights()
-            fits = mhc_site.fits(skip.base, weights) and mhc_site.takes_update(skip, update)
-            if fits and weights.phi.shape == self.phi.shape:
-                return following._normed(
-                    weights, *mhc_site.write_and_read(skip, update, weights, following.store_every)
-                )
-        return super().hand_over(skip, update, following)
-
-    def weights(self) -> Weights:
-        """What the C++ kernel is told of this site; it takes over the norm where it knows it."""
-        numbers = Numbers(iterations=self.iterations, eps=self.eps)
-        norm, gain, shift = self.norm, None, None
-        form = Form(numbers=numbers)
-        # On a GPU the norm is a kernel of its own.
-        if is_plain(norm) and not choice.takes(self.phi):
-            gain, shift = norm.weight, getattr(norm, "bias", None)
-            form = Form(numbers=numbers, norm="rms" if isinstance(norm, RMSNorm) else "layer", norm_eps=norm.eps)
-        return Weights(phi=self.phi, alpha=self.alpha, bias=self.bias, gain=gain, shift=shift, form=form)
-
-    def _normed(self, weights: Weights, read: Tensor, held: Held) -> tuple[Tensor, Held]:
-        return (self.norm(read) if weights.form.norm == "none" else read), held
+    def fused(self) -> Mixing:
+        """The write, the next site's coefficients, its read and its norm are one pass over the streams."""
+        return Mixing(norm=self.norm, phi=self.phi, alpha=self.alpha, bias=self.bias, numbers=self.numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

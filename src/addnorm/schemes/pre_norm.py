@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from addnorm.checks import check_positive
-from addnorm.layers.norm import NormKind, add_and_norm, make_norm
+from addnorm.layers.add_norm import NormThenAdd
+from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site
 
 if TYPE_CHECKING:
@@ -30,13 +31,9 @@ class PreNormConnection(Connection):
         """Add."""
         return skip + update
 
-    def hand_over(self, skip: Tensor, update: Tensor, following: Connection) -> tuple[Any, Any]:
-        """Add, and normalise the sum for the next site, in one pass."""
-        plain = type(self) is type(following) is PreNormConnection
-        if plain and isinstance(following, PreNormConnection):
-            state, normed = add_and_norm(following.norm, skip, update)
-            return normed, state
-        return super().hand_over(skip, update, following)
+    def fused(self) -> NormThenAdd:
+        """The sum and the next site's norm of it are one pass."""
+        return NormThenAdd(norm=self.norm)
 
 
 @dataclass(frozen=True, kw_only=True)

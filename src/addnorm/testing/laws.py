@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from addnorm.kernels import native
 from addnorm.layers.cache import KVCache
+from addnorm.layers.context import Context
 from addnorm.layers.feedforward import FeedForward
+from addnorm.models.decoder import Transformer
 from addnorm.probes.signal import SignalFlow
 from addnorm.residual import Connection, Scheme, State
 from addnorm.stack import Stack, sites
@@ -213,6 +216,29 @@ def _gradient_is_exact(connection: Connection, state: State, update: Tensor, exp
 
     given = (*inputs, update.requires_grad_(), *connection.parameters())
     return torch.autograd.gradcheck(outcome, given, fast_mode=True, raise_exception=expected)
+
+
+def a_stack_computes_what_read_and_write_say(scheme: Scheme) -> None:
+    """By whatever kernels, the hidden vectors and all gradients are those of the equations, site after site."""
+    outcomes = []
+    for by_kernels in (True, False):
+        model, ids = moved(scheme).double(), tokens()
+        state, context = embedded(model, ids), surroundings(ids)
+        with native.switched(by_kernels):
+            hidden = model.stack(state, context) if by_kernels else _by_equations(model, state, context)
+            projected(hidden).backward()
+        outcomes.append([hidden.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    for one, expected in zip(*outcomes, strict=True):
+        # float64 in another order of sums, through four sites.
+        torch.testing.assert_close(one, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+
+
+def _by_equations(model: Transformer, embedding: Tensor, context: Context) -> Tensor:
+    state = model.stack.entrance(embedding)
+    for block in blocks(model):
+        x, skip = block.connection.read(state)
+        state = block.connection.write(skip, block.sublayer(x, context))
+    return model.stack.exit(state)
 
 
 def checkpointing_changes_nothing(scheme: Scheme) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from addnorm.kernels import choice
+from addnorm.layers.views import Views
 from addnorm.models.decoder import Transformer
 from addnorm.residual import Scheme
 from addnorm.testing.small_models import (
@@ -100,15 +101,27 @@ def _agrees_with_float64(
             assert error <= tolerance, f"{name}: {error:.1e} at {count} tokens, {threads} threads, {word}"
 
 
+class _Given(torch.nn.Module):
+    """A sublayer that keeps what it reads and returns what it was given."""
+
+    def __init__(self, update: Tensor) -> None:
+        super().__init__()
+        self.update = update
+        self.read: Tensor | Views | None = None
+
+    def forward(self, x: Tensor | Views, *context: object) -> Tensor:
+        self.read = x
+        return self.update
+
+
 def _gradients(model: Transformer, embedding: Tensor, updates: list[Tensor]) -> dict[str, Tensor]:
     """Of one number that has most of its terms' gradients on one side of zero, where a sum that stops is seen."""
-    model.zero_grad()
-    state, read = model.stack.entrance(embedding), []
-    for block, update in zip(blocks(model), updates, strict=True):
-        x, skip = block.connection.read(state)
-        read += leaves(x)
-        state = block.connection.write(skip, update)
-    read.append(model.stack.exit(state))
+    model = copy.deepcopy(model)
+    given = [_Given(update) for update in updates]
+    for block, sublayer in zip(blocks(model), given, strict=True):
+        block.sublayer = sublayer
+    hidden = model.stack(embedding)
+    read = [*(leaf for sublayer in given for leaf in leaves(sublayer.read)), hidden]
     total = sum((one * (noise_like(one, seed) + 1)).double().sum() for seed, one in enumerate(read))
     assert isinstance(total, Tensor)
     if total.requires_grad:

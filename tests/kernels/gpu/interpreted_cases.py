@@ -18,7 +18,7 @@ from addnorm.kernels.gpu import add_norm_launch as gpu_add_norm
 from addnorm.kernels.gpu import choice
 from addnorm.kernels.gpu import mhc_launch as gpu_mhc
 from addnorm.kernels.mhc_read import Numbers
-from addnorm.kernels.mhc_site import Form, Weights, read_reference
+from addnorm.kernels.mhc_weights import Form, Weights, read_reference
 from addnorm.schemes.mhc import MHC
 from addnorm.testing.small_models import noise_like, tokens
 from agreement import TOLERANCE, assert_agree, outcome, scatter_
