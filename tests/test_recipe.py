@@ -16,7 +16,8 @@ from addnorm.config import Recipe, RunConfig
 from addnorm.errors import UserError
 from addnorm.studies.spec import CompareConfig, compare_config, runs
 from addnorm.studies.store import Store
-from addnorm.training.run_folder import RunFolder, fingerprint
+from addnorm.training.identity import fingerprint
+from addnorm.training.run_folder import RunFolder
 from command_line import here
 
 SHARED = [field.name for field in fields(Recipe)]

@@ -23,7 +23,8 @@ from addnorm.files import finite, write_json
 from addnorm.json_file import read_object
 from addnorm.studies.spec import CompareConfig, Run
 from addnorm.training.checkpoint import Checkpoints
-from addnorm.training.run_folder import FREE, RunFolder
+from addnorm.training.identity import FREE
+from addnorm.training.run_folder import RunFolder
 
 # How a run can end so that training it again would give the same.
 ENDED = ("finished", "stopped early", "diverged")

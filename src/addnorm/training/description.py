@@ -17,8 +17,9 @@ from addnorm.interop.start import Started
 from addnorm.task import Problem
 from addnorm.training import environment
 from addnorm.training.cost import cost
+from addnorm.training.identity import fingerprint
 from addnorm.training.repair import mend
-from addnorm.training.run_folder import RunFolder, fingerprint
+from addnorm.training.run_folder import RunFolder
 
 
 class StartWarning(UserWarning):
@@ -45,7 +46,8 @@ def describe(run: RunFolder, problem: Problem, model: nn.Module, started: Starte
     start = "" if started is None else identity_of(config.init)
     code = code_of(config.task, config.scheme)
     identity = fingerprint(config, problem.fingerprint, start, code)
-    about = {"fingerprint": identity, "start_sha256": start, "addnorm": __version__} | ({"code": code} if code else {})
+    about = {"fingerprint": identity, "data_sha256": problem.fingerprint, "start_sha256": start}
+    about |= {"addnorm": __version__} | ({"code": code} if code else {})
     lines = [] if started is None else started.lines()
     if (run.path / "run.json").exists():
         contents: dict[str, Any] = {"environment.json": environment.describe()}

@@ -13,7 +13,7 @@ from addnorm.errors import UserError
 from addnorm.files import finite, write_json
 from addnorm.task import Problem, Split
 from addnorm.training.arithmetic import enough_memory
-from addnorm.training.load import load_run
+from addnorm.training.load import Loaded, load_run
 from addnorm.training.run_folder import RunFolder
 
 
@@ -29,6 +29,8 @@ def evaluate_run(
     on_stage: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """The scores of a run's best checkpoint; stored in the folder if the data are the run's own and none is left out.
+
+    Data are the run's own if they hold the same, wherever they lie.
 
     Args:
         folder: of the run.
@@ -49,22 +51,22 @@ def evaluate_run(
     tell = on_stage or _silent
     tell("loading the model")
     loaded = load_run(folder, task=task, scheme=scheme)
-    config = loaded.config if data is None else replace(loaded.config, data=data)
+    config = loaded.config
     with enough_memory(config):
         tell("loading the data")
-        problem = tasks.prepare(config, loaded.reader)
+        problem, own = _problem(loaded, RunFolder(folder), data)
         tell("evaluating")
         began = time.perf_counter()
         scores = problem.scores(loaded.model, split, limit, baselines=baselines)
         wall_s = time.perf_counter() - began
-        own = data is None and limit is None and baselines
+        own = own and limit is None and baselines
         files = _reported(problem, loaded.model, RunFolder(folder)) if own else []
     result = finite(
         {
             "run": str(folder),
             "task": config.task,
             "scheme": config.scheme,
-            "data": config.data,
+            "data": problem.config.data,
             "split": split,
             "limit": limit,
             "scores": [asdict(score) for score in scores],
@@ -75,6 +77,28 @@ def evaluate_run(
     if own:
         _store(Path(folder) / f"scores-{split}.json", result)
     return result
+
+
+def _problem(loaded: Loaded, run: RunFolder, data: str | None) -> tuple[Problem, bool]:
+    """The task with the data that are asked for, and whether they are what the run was trained with.
+
+    A path that begins nowhere is another one in another place, and a file may have changed since.
+    """
+    named = loaded.config.data if data is None else data
+    elsewhere = f"name the data of {run.path} with --data"
+    try:
+        problem = tasks.prepare(replace(loaded.config, data=named), loaded.reader)
+    except UserError as error:
+        if data is not None:
+            raise
+        raise UserError(f"{error} If they lie elsewhere, {elsewhere}.") from error
+    trained = run.read("run.json").get("data_sha256")  # runs from before it was noted have none
+    if data is None and trained not in (None, problem.fingerprint):
+        raise UserError(
+            f"'{named}' is not what {run.path} was trained with: it has changed since, or stood in another folder; "
+            f"{elsewhere}, even if it is '{named}': the scores are then of what is there now."
+        )
+    return problem, problem.fingerprint == trained or (data is None and trained is None)
 
 
 def _reported(problem: Problem, model: Any, run: RunFolder) -> list[Path]:

@@ -16,27 +16,29 @@ each checkpoint says what stood in metrics.jsonl when it was written.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from addnorm.config import RunConfig
-from addnorm.consent import Code, consented
+from addnorm.consent import consented
 from addnorm.errors import UserError, unknown
 from addnorm.files import json_text, write_atomically
 from addnorm.json_file import read_object
 from addnorm.manifest import FILE as MANIFEST
 from addnorm.manifest import DamageWarning, Manifest
-from addnorm.specification import files_in, renamed
+from addnorm.specification import files_in
 from addnorm.training.checkpoint import Checkpoints, reason
+from addnorm.training.identity import differences
 from addnorm.training.lock import FolderLock
 from addnorm.training.metrics import FILE as METRICS
 from addnorm.training.metrics import Metrics
+
+MOST_NAMED = 12
+"""Runs of a comparison that an error names."""
 
 
 class RunFolder:
@@ -187,8 +189,19 @@ class RunFolder:
         if not self.path.is_dir():
             return f"{self.path} is a file"
         if not (self.path / name).exists():
-            return f"{self.path} is no run's folder (it has no {name})"
+            inside = self._within()
+            return (
+                f"{self.path} is a comparison; its runs are {inside}"
+                if inside
+                else (f"{self.path} is no run's folder (it has no {name})")
+            )
         return f"{self.path / name} cannot be read ({reason(error)})"
+
+    def _within(self) -> str:
+        """The runs of a comparison, where that is what the folder holds."""
+        found = sorted(str(path.parent) for path in self.path.glob("runs/*/*/config.json"))
+        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        return ", ".join(found[:MOST_NAMED]) + more
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder.
@@ -277,33 +290,3 @@ class RunFolder:
         kept = self.checkpoints.names()
         hint = f"checkpoint {kept[-1]} is intact" if kept else "no checkpoint was written yet"
         return UserError(f"{self.path} cannot be written ({reason(error)}); {hint}: make room, then resume the run.")
-
-
-FREE = ("memory",)
-"""Fields that change no result: a resumed run may have others."""
-
-
-def fingerprint(config: RunConfig, data: str, start: str = "", code: Code = MappingProxyType({})) -> str:
-    """SHA-256 of the config, of the data's fingerprint, and of that of the weights that a run starts from, if any.
-
-    It is equal exactly when two runs are the same experiment; how much they remember on the way changes no result, nor
-    where a Python file of theirs lies (`code`: what it holds).
-    """
-    config = replace(config, task=renamed(config.task, code), scheme=renamed(config.scheme, code))
-    values = {name: value for name, value in asdict(config).items() if name not in FREE}
-    text = json.dumps([values, data, *([start] if start else [])], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """The fields that changed, as `field: old -> new`.
-
-    >>> differences(RunConfig(seed=1), RunConfig(seed=2))
-    ['seed: 1 -> 2']
-    """
-    before, after = asdict(old), asdict(new)
-    return [
-        f"{name}: {before[name]!r} -> {after[name]!r}"
-        for name in before
-        if before[name] != after[name] and name not in FREE
-    ]
