@@ -56,11 +56,11 @@ def test_what_is_kept_is_the_output_of_the_middle_layer_and_in_short_stacks_what
 ):
     stack = Stack(Backout(), real_sublayers(layers), D_MODEL)
     state = stack.entrance(torch.randn(1, 2, D_MODEL))
-    streams = [state[0]]
+    streams = [state.inner]
     for block in stack.blocks:
         state = block(state)
-        streams.append(state[0])
-    assert torch.equal(state[1], streams[reads_after])
+        streams.append(state.inner)
+    assert [each is streams[reads_after] for each in state.middle] == [True]
 
 
 @pytest.mark.parametrize("text", ["pre-norm", "attention-residuals", "hyper-connections", "post-norm", "mudd"])

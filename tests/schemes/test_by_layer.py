@@ -116,6 +116,27 @@ def test_states_that_do_not_fit_are_refused_with_their_shapes():
     assert ByLayer(first=TwoStreams(), rest=TwoStreams()).share == 0.25
 
 
+@pytest.mark.parametrize(
+    ("first", "rest"),
+    [
+        ("pre-norm", "unet-skips"),  # a tensor where a record is awaited: its first row would be taken for the stream
+        ("pre-norm", "laurel"),
+        ("b2t", "residual-dual"),  # the bottom of a layer is no sum of updates
+        ("residual-lambdas", "siamese-norm"),
+        ("dense-former", "dca"),
+    ],
+)
+def test_states_of_equal_shapes_that_mean_other_things_are_refused(first, rest):
+    for one, two in ((first, rest), (rest, first)):
+        with pytest.raises(UserError, match="must carry the same state"):
+            schemes.parse(f"by-layer(first={one}, rest={two})")
+
+
+def test_schemes_with_the_same_record_follow_each_other():
+    model = small(schemes.parse("by-layer(first=dense-former(norm=rms), share=0.5, rest=mudd)"))
+    assert model(tokens()).isfinite().all()
+
+
 def test_the_check_of_the_states_draws_no_random_number():
     state = torch.get_rng_state()
     ByLayer(first=PostNorm(), rest=schemes.parse("highway(norm=layer)"))

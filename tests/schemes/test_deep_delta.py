@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from addnorm import UserError
-from addnorm.schemes.deep_delta import DeepDelta
+from addnorm.schemes.deep_delta import DeepDelta, Gates
 from addnorm.stack import sites
 from addnorm.testing.small_models import noise_like
 from transcription import Parts, assert_agrees, norm
@@ -38,7 +38,9 @@ def test_one_eigenvalue_is_one_less_beta_and_all_others_are_one(beta):
     connection = DeepDelta().connection(6, sites(2)[0]).double()
     y = noise_like(torch.empty(6, dtype=torch.float64))
     gate, value = torch.tensor(beta).double(), torch.tensor(0.0).double()
-    operator = torch.autograd.functional.jacobian(lambda x: connection.write((x, gate, value), y), torch.zeros_like(y))
+    operator = torch.autograd.functional.jacobian(
+        lambda x: connection.write(Gates(x, gate, value), y), torch.zeros_like(y)
+    )
     # 1e-9: k_eps shortens the direction by 1e-10 in 1.
     expected = torch.tensor([1 - beta, 1, 1, 1, 1, 1]).double()
     torch.testing.assert_close(torch.linalg.eigvalsh(operator), expected, rtol=0.0, atol=1e-9)
@@ -48,7 +50,7 @@ def test_at_beta_one_the_part_along_the_direction_is_replaced():
     connection = DeepDelta().connection(6, sites(2)[0]).double()
     x, y = (noise_like(torch.empty(6, dtype=torch.float64), seed) for seed in (1, 2))
     one, value = torch.tensor(1.0).double(), torch.tensor(2.5).double()
-    after = connection.write((x, one, value), y)
+    after = connection.write(Gates(x, one, value), y)
     torch.testing.assert_close(after @ y / y.norm(), value, rtol=0.0, atol=1e-9)
 
 

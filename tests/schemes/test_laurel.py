@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from addnorm import Stack, UserError, schemes
-from addnorm.schemes.laurel import Laurel
+from addnorm.schemes.laurel import Laurel, Recent
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.testing.small_models import small, tokens
 from transcription import D_MODEL, Parts, assert_agrees, norm, real_sublayers
@@ -69,7 +69,7 @@ def test_the_weights_add_up_to_two_however_far_they_are_pushed():
     with torch.no_grad():
         connection.logits.copy_(torch.tensor([30.0, -30.0]))
     one = torch.ones(1, D_MODEL)
-    torch.testing.assert_close(connection.write((3 * one,), 5 * one)[0], 10 * one)
+    torch.testing.assert_close(connection.write(Recent(3 * one), 5 * one).stream, 10 * one)
 
 
 def test_no_more_states_are_kept_than_are_read():
@@ -77,7 +77,7 @@ def test_no_more_states_are_kept_than_are_read():
     state, kept = stack.entrance(torch.randn(1, 2, D_MODEL)), []
     for block in stack.blocks:
         state = block(state)
-        kept.append(len(state))
+        kept.append(1 + len(state.earlier))
     assert kept == [2, 3, 3, 3, 3, 3]
 
 

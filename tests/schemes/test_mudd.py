@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from addnorm import Stack, Transformer, UserError
 from addnorm.layers.views import Views
+from addnorm.schemes._carried import History
 from addnorm.schemes.mudd import Mudd
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
@@ -87,7 +88,7 @@ def test_each_way_reaches_what_it_is_named_after():
         with torch.no_grad():
             connection.inward.bias.copy_(torch.tensor([[0.0, 1.0]]).expand(4, 2))
             connection.inward.bias[way, 0] = 2.0
-        views, (skip, _) = connection.read((output, (embedding, output)))
+        views, (skip, _) = connection.read(History(output, (embedding, output)))
         for place, found in enumerate((*views, skip)):
             expected = output + 2 * embedding if place == way else output
             torch.testing.assert_close(found, expected)
@@ -98,7 +99,7 @@ def test_layers_of_one_sublayer_are_read_and_kept():
     state = stack.entrance(torch.randn(2, D_MODEL))
     for block in stack.blocks:
         state = block(state)
-    assert len(state[1]) == 4
+    assert len(state.kept) == 4
 
 
 def test_what_cannot_be_is_refused():

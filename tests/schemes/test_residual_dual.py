@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from addnorm import Stack, UserError
 from addnorm.layers.feedforward import FeedForward
 from addnorm.schemes.post_norm import PostNorm
-from addnorm.schemes.residual_dual import ResiDual
+from addnorm.schemes.residual_dual import Dual, ResiDual
 from addnorm.testing.small_models import noise_like
 from transcription import Parts, assert_agrees, norm
 
@@ -54,7 +54,7 @@ def test_without_the_sum_it_is_post_norm():
 def test_no_sublayer_reads_the_sum():
     connection = ResiDual().connection(8, Stack(ResiDual(), sublayers(2), 8).sites[0])
     x, total = (noise_like(torch.empty(5, 8), seed) for seed in (1, 2))
-    assert torch.equal(connection.read((x, total))[0], connection.read((x, 7 * total))[0])
+    assert torch.equal(connection.read(Dual(x, total))[0], connection.read(Dual(x, 7 * total))[0])
 
 
 def test_a_scale_of_zero_is_refused():

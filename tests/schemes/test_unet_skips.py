@@ -48,7 +48,7 @@ def test_nothing_is_left_waiting_at_the_end():
     state, waiting = stack.entrance(torch.randn(1, 2, D_MODEL)), []
     for block in stack.blocks:
         state = block(state)
-        waiting.append(len(state[1]))
+        waiting.append(len(state.waiting))
     assert waiting == [0, 1, 1, 2, 2, 3, 2, 2, 1, 1, 0, 0]
 
 

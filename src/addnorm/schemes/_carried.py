@@ -1,8 +1,8 @@
-"""What the schemes share that carry something beside one stream: the state is a pair, the stream first."""
+"""What the schemes share that carry something beside one stream: their states are records with a `stream`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
@@ -12,8 +12,12 @@ from addnorm.residual import Connection, Exit, State
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Carried = tuple[Tensor, State]  # the stream, and what is carried beside it
-History = tuple[Tensor, tuple[Tensor, ...]]  # the stream; the embedding and the layers' outputs as they came
+
+class History(NamedTuple):
+    """The stream; the embedding and the layers' outputs as they came, or what else is kept of them."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    kept: tuple[Float[Tensor, "*tokens d_model"], ...]
 
 
 class CarryingConnection(Connection):
@@ -23,14 +27,13 @@ class CarryingConnection(Connection):
         super().__init__()
         self.norm = make_norm(norm, d_model, eps)
 
-    def read(self, state: Carried) -> tuple[Float[Tensor, "*tokens d_model"], Carried]:
+    def read(self, state: State) -> tuple[Float[Tensor, "*tokens d_model"], State]:
         """The normalised stream; the whole state is the skip."""
-        return self.norm(state[0]), state
+        return self.norm(state.stream), state
 
-    def write(self, skip: Carried, update: Tensor) -> Carried:
+    def write(self, skip: State, update: Tensor) -> State:
         """Add to the stream."""
-        x, carried = skip
-        return x + update, carried
+        return skip._replace(stream=skip.stream + update)
 
 
 class FirstKept(nn.Module):
@@ -38,7 +41,7 @@ class FirstKept(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> History:
         """The first state."""
-        return embedding, (embedding,)
+        return History(embedding, (embedding,))
 
 
 class KeepingConnection(CarryingConnection):
@@ -46,14 +49,13 @@ class KeepingConnection(CarryingConnection):
 
     def write(self, skip: History, update: Tensor) -> History:
         """Add, and keep the sum."""
-        x, history = skip
-        x = x + update
-        return x, (*history, x)
+        x = skip.stream + update
+        return History(x, (*skip.kept, x))
 
 
 class StreamExit(Exit):
     """The stream alone."""
 
-    def collapse(self, state: Carried) -> Tensor:
+    def collapse(self, state: State) -> Tensor:
         """The stream."""
-        return state[0]
+        return state.stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,12 @@ from addnorm.schemes._carried import StreamExit
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Pair = tuple[Tensor, Tensor]  # the stream, and the stream as it was at the bottom of the layer
+
+class Layer(NamedTuple):
+    """The stream, and the stream as it was at the bottom of the layer."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    bottom: Float[Tensor, "*tokens d_model"]
 
 
 class BottomConnection(Connection):
@@ -27,41 +32,38 @@ class BottomConnection(Connection):
         super().__init__()
         self.norm = make_norm(norm, d_model)
 
-    def read(self, state: Pair) -> tuple[Float[Tensor, "*tokens d_model"], Pair]:
+    def read(self, state: Layer) -> tuple[Float[Tensor, "*tokens d_model"], Layer]:
         """The stream; stream and bottom are the skip, and here they are the same."""
-        x, _ = state
-        return x, (x, x)
+        return state.stream, Layer(state.stream, state.stream)
 
-    def write(self, skip: Pair, update: Tensor) -> Pair:
+    def write(self, skip: Layer, update: Tensor) -> Layer:
         """Add, then normalise the sum; the bottom stays."""
-        x, bottom = skip
-        return self.norm(x + update), bottom
+        return skip._replace(stream=self.norm(skip.stream + update))
 
 
 class MiddleConnection(BottomConnection):
     """`norm(x + F(x))`, the bottom handed on."""
 
-    def read(self, state: Pair) -> tuple[Tensor, Pair]:
+    def read(self, state: Layer) -> tuple[Tensor, Layer]:
         """The stream; stream and bottom are the skip."""
-        return state[0], state
+        return state.stream, state
 
 
 class TopConnection(MiddleConnection):
     """`norm(bottom + x + F(x))`; closes a layer, so the result is the bottom of the next."""
 
-    def write(self, skip: Pair, update: Tensor) -> Pair:
+    def write(self, skip: Layer, update: Tensor) -> Layer:
         """Add the bottom too, then normalise the sum."""
-        x, bottom = skip
-        top = self.norm(bottom + x + update)
-        return top, top
+        top = self.norm(skip.bottom + skip.stream + update)
+        return Layer(top, top)
 
 
 class Doubled(nn.Module):
     """The embedding is the stream and the bottom of the first layer."""
 
-    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Pair:
+    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Layer:
         """Twice the same."""
-        return embedding, embedding
+        return Layer(embedding, embedding)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,12 @@ from addnorm.residual import Connection, Exit, Scheme, Site, State
 from addnorm.schemes._around import AroundConnection, AroundConnections
 from addnorm.schemes.pre_norm import PreNorm
 
-Kept = tuple[State, ...]  # the inner state, and the one of the middle as soon as it has been seen
+
+class Kept(NamedTuple):
+    """The inner state, or its skip; and the inner state of the middle, alone in a tuple, as soon as it was seen."""
+
+    inner: State
+    middle: tuple[State, ...] = ()
 
 
 class BackoutEntrance(nn.Module):
@@ -26,7 +31,7 @@ class BackoutEntrance(nn.Module):
 
     def forward(self, embedding: Tensor) -> Kept:
         """The first state."""
-        return (self.inner(embedding),)
+        return Kept(self.inner(embedding))
 
 
 class BackoutConnection(AroundConnection):
@@ -34,16 +39,16 @@ class BackoutConnection(AroundConnection):
 
     def inner_skip(self, skip: Kept) -> State:
         """The inner connection's own."""
-        return skip[0]
+        return skip.inner
 
     def read(self, state: Kept) -> tuple[Any, Kept]:
         """As the inner connection."""
-        x, skip = self.inner.read(state[0])
-        return x, (skip, *state[1:])
+        x, skip = self.inner.read(state.inner)
+        return x, state._replace(inner=skip)
 
     def write(self, skip: Kept, update: Tensor) -> Kept:
         """As the inner connection."""
-        return (super().write(skip, update), *skip[1:])
+        return skip._replace(inner=super().write(skip, update))
 
 
 class KeepingConnection(BackoutConnection):
@@ -51,8 +56,8 @@ class KeepingConnection(BackoutConnection):
 
     def read(self, state: Kept) -> tuple[Any, Kept]:
         """As the inner connection."""
-        x, skip = self.inner.read(state[0])
-        return x, (skip, state[0])
+        x, skip = self.inner.read(state.inner)
+        return x, Kept(skip, (state.inner,))
 
 
 class BackoutExit(Exit):
@@ -70,12 +75,14 @@ class BackoutExit(Exit):
 
     def collapse(self, state: Kept) -> Tensor:
         """One vector a token, less that of the middle as soon as there is one."""
-        x = self.inner.collapse(state[0])
-        return x if len(state) == 1 else x - self.weight * self.inner.collapse(state[1])
+        x = self.inner.collapse(state.inner)
+        for middle in state.middle:
+            x = x - self.weight * self.inner.collapse(middle)
+        return x
 
     def forward(self, state: Kept) -> Tensor:
         """The hidden vector: the inner exit's norm of that."""
-        return self.inner.normed(self.collapse(state), state[0])
+        return self.inner.normed(self.collapse(state), state.inner)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
 from addnorm.checks import check_probability
 from addnorm.errors import UserError
 from addnorm.layers.views import views_of
-from addnorm.residual import Scheme, Site
+from addnorm.residual import Scheme, Site, State
 from addnorm.schemes._around import Composed
 from addnorm.schemes.post_norm import PostNorm
 from addnorm.schemes.pre_norm import PreNorm
@@ -38,7 +37,8 @@ class ByLayer(Composed):
         x <- write_first(x, F(read_first(x)))  in layers l < floor(a * L),    x <- write_rest(x, F(read_rest(x)))  after
 
     The entrance is that of the first scheme, the exit that of the rest. Both must carry the same kind of state: a
-    stream, or as many streams. For more ranges the rest may be `by-layer` again; its share too is of all layers.
+    stream, as many streams, or the same record. For more ranges the rest may be `by-layer` again; its share too is of
+    all layers.
 
     Reference: Li et al. 2024, arXiv:2412.13795 (Mix-LN, which is the default).
     Cost: that of the two schemes, by their share.
@@ -75,21 +75,21 @@ class ByLayer(Composed):
 
 
 def _form(scheme: Scheme) -> str:
-    """The shapes in a scheme's state before and after a layer of two sublayers, as text; computed without memory."""
+    """What a scheme's state is before and after a layer of two sublayers, as text; computed without memory."""
     with torch.device("meta"), torch.no_grad():
         state = scheme.entrance(_WIDTH)(torch.empty(1, _WIDTH))
-        forms = [_shapes(state)]
+        forms = [_described(state)]
         for site in sites(2):
             x, skip = (connection := scheme.connection(_WIDTH, site)).read(state)
             state = connection.write(skip, views_of(x).query)
             if site.closes_layer:  # within a layer schemes do not change
-                forms.append(_shapes(state))
+                forms.append(_described(state))
     return ", then ".join(dict.fromkeys(forms))
 
 
-def _shapes(state: Any) -> str:
-    leaves, _ = tree_flatten(state)
-    shapes = [
-        [str(n) if n != _WIDTH else "d_model" for n in leaf.shape[1:]] for leaf in leaves if isinstance(leaf, Tensor)
-    ]
-    return " and ".join(f"({', '.join(shape)})" for shape in shapes)
+def _described(state: State) -> str:
+    """The shape of a tensor; of a record or a plain tuple all that it holds, for equal shapes may mean other things."""
+    if isinstance(state, Tensor):
+        return f"({', '.join(str(n) if n != _WIDTH else 'd_model' for n in state.shape[1:])})"
+    name = type(state).__name__ if hasattr(state, "_fields") else ""
+    return f"{name}[{', '.join(map(_described, state))}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,19 @@ from addnorm.kernels.normed_projection import normed_projection
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.layers.views import Views
 from addnorm.residual import Connection, Exit, Scheme, Site
+from addnorm.schemes._carried import StreamExit
 from addnorm.schemes._weighted_sum import weighted_sum
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-# The stream; what this layer has added to it so far, nothing between layers; embedding and outputs that are kept.
-Outputs = tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]
+
+class Outputs(NamedTuple):
+    """The stream; what this layer has added to it so far, nothing between layers; embedding and outputs kept."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    added: tuple[Float[Tensor, "*tokens d_model"], ...]
+    kept: tuple[Float[Tensor, "*tokens d_model"], ...]
 
 
 class GeneralisedResidual(nn.Module):
@@ -87,21 +93,19 @@ class DcaConnection(Connection):
 
     def read(self, state: Outputs) -> tuple[Tensor | Views, Outputs]:
         """The normalised stream, or normalised sums; the first of the sums takes the stream's place."""
-        x, added, history = state
-        sums = [x] if self.inward is None else self.inward(history)
+        sums = [state.stream] if self.inward is None else self.inward(state.kept)
         views = [norm(one) for norm, one in zip(self.norms, sums, strict=True)]
-        return views[0] if len(views) == 1 else Views(*views), (sums[0], added, history)
+        return views[0] if len(views) == 1 else Views(*views), state._replace(stream=sums[0])
 
     def write(self, skip: Outputs, update: Tensor) -> Outputs:
         """Add; where a layer closes, all that it has added is its output."""
-        x, added, history = skip
-        x, update = x + update, sum(added, start=update)
+        x, output = skip.stream + update, sum(skip.added, start=update)
         if self.ends is None:
-            return x, (update,), history
-        history = (*history, update)
-        if self.ends and len(history) > 2 * self.ends:
-            history = history[: self.ends] + history[-self.ends :]
-        return (x if self.outward is None else self.outward(history)[0]), (), history
+            return Outputs(x, (output,), skip.kept)
+        kept = (*skip.kept, output)
+        if self.ends and len(kept) > 2 * self.ends:
+            kept = kept[: self.ends] + kept[-self.ends :]
+        return Outputs(x if self.outward is None else self.outward(kept)[0], (), kept)
 
 
 class OutputsEntrance(nn.Module):
@@ -109,15 +113,7 @@ class OutputsEntrance(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Outputs:
         """The first state."""
-        return embedding, (), (embedding,)
-
-
-class OutputsExit(Exit):
-    """The stream alone."""
-
-    def collapse(self, state: Outputs) -> Tensor:
-        """The stream."""
-        return state[0]
+        return Outputs(embedding, (), (embedding,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +167,7 @@ class Dca(Scheme):
 
     def exit(self, d_model: int) -> Exit:
         """The stream, then the final norm."""
-        return OutputsExit(d_model, self.norm)
+        return StreamExit(d_model, self.norm)
 
     def _sums(self, d_model: int, outputs: int, ways: int) -> GeneralisedResidual:
         count = min(outputs, 2 * self.ends) if self.ends else outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,14 @@ from addnorm.residual import Connection, Scheme, Site
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+
+class Gates(NamedTuple):
+    """The stream, how far it moves along the direction of the update, and the value that it takes there."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    beta: Float[Tensor, "*tokens"]
+    value: Float[Tensor, "*tokens"]
 
 
 class DeepDeltaConnection(Connection):
@@ -41,21 +49,20 @@ class DeepDeltaConnection(Connection):
         self.beta_bias.fill_(math.log(half / (1 - half)))
         self.value_bias.zero_()
 
-    def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, Gates]:
         """`n(x)`; the skip is the stream, beta and v."""
         normed = self.norm(state)
         with uncast(state):
             beta = 2 * torch.sigmoid(wide(normed) @ wide(self.beta) + wide(self.beta_bias))
             value = torch.sigmoid(wide(state) @ wide(self.value) + wide(self.value_bias))
-        return normed, (state, beta, self.scheme.value_scale * value)
+        return normed, Gates(state, beta, self.scheme.value_scale * value)
 
-    def write(self, skip: tuple[Tensor, Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Gates, update: Tensor) -> Tensor:
         """`x + beta (v - k^T x) k`, `k = y / |y|`, in float32."""
-        stream, beta, value = skip
-        x, y = wide(stream), wide(update)
+        x, y = wide(skip.stream), wide(update)
         k = y * (dot(y, y) + self.k_eps**2).rsqrt().unsqueeze(-1)
-        step = beta * (value - dot(k, x))
-        return torch.addcmul(x, step.unsqueeze(-1), k).to(stream.dtype)
+        step = skip.beta * (skip.value - dot(k, x))
+        return torch.addcmul(x, step.unsqueeze(-1), k).to(skip.stream.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

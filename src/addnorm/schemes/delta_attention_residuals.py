@@ -13,23 +13,21 @@ from addnorm.errors import unknown
 from addnorm.kernels.depth_attention import depth_attention
 from addnorm.layers.norm import EPS, NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site
-from addnorm.schemes._carried import CarryingConnection, FirstKept, StreamExit
+from addnorm.schemes._carried import CarryingConnection, FirstKept, History, StreamExit
 from addnorm.schemes.pre_norm import PreNorm
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 Null = Literal["none", "learned"]
-Deltas = tuple[Tensor, tuple[Tensor, ...]]  # the stream; the embedding and all outputs
 
 
 class DeltaConnection(CarryingConnection):
     """`x + F(norm(x))`; the output is kept."""
 
-    def write(self, skip: Deltas, update: Tensor) -> Deltas:
+    def write(self, skip: History, update: Tensor) -> History:
         """Add, and keep the output."""
-        x, deltas = skip
-        return x + update, (*deltas, update)
+        return History(skip.stream + update, (*skip.kept, update))
 
 
 class RoutedConnection(DeltaConnection):
@@ -55,10 +53,11 @@ class RoutedConnection(DeltaConnection):
         if self.null is not None:
             nn.init.zeros_(self.null)
 
-    def read(self, state: Deltas) -> tuple[Float[Tensor, "*tokens d_model"], Deltas]:
+    def read(self, state: History) -> tuple[Float[Tensor, "*tokens d_model"], History]:
         """The normalised sum of stream and mixture; the state is the skip."""
-        x, deltas = state
-        sources = deltas if self.null is None else (self.null.to(x.dtype).expand_as(x), *deltas)
+        x, sources = state
+        if self.null is not None:
+            sources = (self.null.to(x.dtype).expand_as(x), *sources)
         return self.norm(x + depth_attention(self.query, sources, self.eps)), state
 
 

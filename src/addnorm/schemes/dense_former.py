@@ -41,9 +41,9 @@ class AveragingConnection(KeepingConnection):
 
     def write(self, skip: History, update: Tensor) -> History:
         """Add, keep the sum, average."""
-        _, history = super().write(skip, update)
-        chosen = history[::-1][:: self.dilation][::-1]
-        return weighted_sum(self.weights.unbind(), chosen), history
+        kept = super().write(skip, update).kept
+        chosen = kept[::-1][:: self.dilation][::-1]
+        return History(weighted_sum(self.weights.unbind(), chosen), kept)
 
 
 @dataclass(frozen=True, kw_only=True)

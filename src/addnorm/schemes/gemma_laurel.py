@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+class Augmented(NamedTuple):
+    """The stream, and what the sublayer reads with its low-rank map added."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    augmented: Float[Tensor, "*tokens d_model"]
+
+
 class GemmaLaurelConnection(Connection):
     """`((x + output_norm(F(h))) + (h + laurel_norm(B A h))) / sqrt(2)`, `h = input_norm(x)`."""
 
@@ -29,17 +36,16 @@ class GemmaLaurelConnection(Connection):
         self.laurel_norm = make_norm(norm, d_model, eps)
         self.output_norm = make_norm(norm, d_model, eps)
 
-    def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, Augmented]:
         """The normalised stream; the stream and the augmented one are the skip."""
         x = self.input_norm(state)
         with uncast(x):
             mapped = _wide(self.up, _wide(self.down, wide(x))).to(x.dtype)
-        return x, (state, x + self.laurel_norm(mapped))
+        return x, Augmented(state, x + self.laurel_norm(mapped))
 
-    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Augmented, update: Tensor) -> Tensor:
         """Normalise the sublayer's output, add all three, keep the size."""
-        state, augmented = skip
-        return (state + self.output_norm(update) + augmented) * 2**-0.5
+        return (skip.stream + self.output_norm(update) + skip.augmented) * 2**-0.5
 
 
 def _wide(layer: nn.Module, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 Gate = Literal["feature", "token"]
+
+
+class Gated(NamedTuple):
+    """The stream, and how far it moves towards the update."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    gate: Float[Tensor, "*tokens gates"]
 
 
 class HighwayConnection(Connection):
@@ -34,16 +41,15 @@ class HighwayConnection(Connection):
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, self.bias)
 
-    def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, Gated]:
         """The stream, normalised if there is a norm; stream and gate are the skip."""
         with uncast(state):
             gate = self.gate(state).sigmoid()
-        return self.norm(state), (state, gate)
+        return self.norm(state), Gated(state, gate)
 
-    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Gated, update: Tensor) -> Tensor:
         """Move from the stream towards the update, as far as the gate is open."""
-        state, gate = skip
-        return gate * update + (1 - gate) * state
+        return skip.gate * update + (1 - skip.gate) * skip.stream
 
 
 @dataclass(frozen=True, kw_only=True)

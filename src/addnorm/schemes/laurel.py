@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,15 +21,21 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 Weights = Literal["softmax", "none"]
-States = tuple[Tensor, ...]  # the stream, and what it was before, the newest first
+
+
+class Recent(NamedTuple):
+    """The stream, and what it was before, the newest first."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    earlier: tuple[Float[Tensor, "*tokens d_model"], ...] = ()
 
 
 class LaurelEntrance(nn.Module):
     """The embedding is the only state so far."""
 
-    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> States:
+    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Recent:
         """The first state."""
-        return (embedding,)
+        return Recent(embedding)
 
 
 class LowRank(nn.Module):
@@ -61,9 +67,11 @@ class LowRank(nn.Module):
             self.gamma.zero_()
             self.gamma[0] = 1.0
 
-    def forward(self, states: States) -> Float[Tensor, "*tokens d_model"]:
+    def forward(self, state: Recent) -> Float[Tensor, "*tokens d_model"]:
         """The product."""
-        x = states[0] if self.gamma is None else weighted_sum(self.gamma.unbind(), states[: len(self.gamma)])
+        x = state.stream
+        if self.gamma is not None:
+            x = weighted_sum(self.gamma.unbind(), (x, *state.earlier)[: len(self.gamma)])
         with uncast(x):
             return F.linear(F.linear(wide(x), wide(self.down)), wide(self.up)).to(x.dtype)
 
@@ -90,13 +98,13 @@ class LaurelConnection(Connection):
         if self.logits is not None:
             nn.init.zeros_(self.logits)
 
-    def read(self, state: States) -> tuple[Float[Tensor, "*tokens d_model"], States]:
+    def read(self, state: Recent) -> tuple[Float[Tensor, "*tokens d_model"], Recent]:
         """The normalised stream; all states are the skip."""
-        return self.norm(state[0]), state
+        return self.norm(state.stream), state
 
-    def write(self, skip: States, update: Tensor) -> States:
+    def write(self, skip: Recent, update: Tensor) -> Recent:
         """Augment the skip, then take the weighted sum."""
-        x = skip[0] if self.low_rank is None else skip[0] + self.low_rank(skip)
+        x = skip.stream if self.low_rank is None else skip.stream + self.low_rank(skip)
         if self.logits is None:
             x = update + x
         else:
@@ -104,13 +112,13 @@ class LaurelConnection(Connection):
             # logits learn from is the small difference of two gradients.
             alpha, beta = (2 * self.logits.softmax(0)).split(1)
             x = alpha * update + beta * x
-        return (x, *skip)[: self.keeps]
+        return Recent(x, (skip.stream, *skip.earlier)[: self.keeps - 1])
 
 
 class NewestExit(Exit):
     """The stream, without what it was before."""
 
-    def collapse(self, state: States) -> Tensor:
+    def collapse(self, state: Recent) -> Tensor:
         """The stream."""
         return state[0]
 

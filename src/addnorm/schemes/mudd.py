@@ -90,17 +90,15 @@ class MuddConnection(Connection):
 
     def read(self, state: History) -> tuple[Tensor | Views, History]:
         """The normalised stream, or normalised mixtures; the mixture r and the history are the skip."""
-        x, history = state
-        ways = [x, x] if self.inward is None else self.inward(history)
+        ways = [state.stream] * 2 if self.inward is None else self.inward(state.kept)
         views = [norm(way) for norm, way in zip(self.norms, ways, strict=False)]
-        return views[0] if len(views) == 1 else Views(*views), (ways[-1], history)
+        return views[0] if len(views) == 1 else Views(*views), History(ways[-1], state.kept)
 
     def write(self, skip: History, update: Tensor) -> History:
         """Add; keep the sum if it closes a layer."""
-        x, history = skip
-        x = x + update
-        history = (*history, x) if self.keeps else history
-        return (x if self.outward is None else self.outward(history)[0]), history
+        x = skip.stream + update
+        kept = (*skip.kept, x) if self.keeps else skip.kept
+        return History(x if self.outward is None else self.outward(kept)[0], kept)
 
 
 @dataclass(frozen=True, kw_only=True)

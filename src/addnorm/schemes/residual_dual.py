@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -14,7 +14,12 @@ from addnorm.residual import Connection, Exit, Scheme, Site
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Pair = tuple[Tensor, Tensor]  # the Post-LN stream, and the sum of all that was written
+
+class Dual(NamedTuple):
+    """The Post-LN stream, and the sum of all that was written."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    total: Float[Tensor, "*tokens d_model"]
 
 
 class DualConnection(Connection):
@@ -25,14 +30,13 @@ class DualConnection(Connection):
         self.scale = scale
         self.norm = make_norm(norm, d_model)
 
-    def read(self, state: Pair) -> tuple[Float[Tensor, "*tokens d_model"], Pair]:
+    def read(self, state: Dual) -> tuple[Float[Tensor, "*tokens d_model"], Dual]:
         """The Post-LN stream; both are the skip."""
-        return state[0], state
+        return state.stream, state
 
-    def write(self, skip: Pair, update: Tensor) -> Pair:
+    def write(self, skip: Dual, update: Tensor) -> Dual:
         """Add to both, normalise the first."""
-        x, total = skip
-        return self.norm(x + update), total + self.scale * update
+        return Dual(self.norm(skip.stream + update), skip.total + self.scale * update)
 
 
 class DualEntrance(nn.Module):
@@ -42,9 +46,9 @@ class DualEntrance(nn.Module):
         super().__init__()
         self.scale = scale
 
-    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Pair:
+    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Dual:
         """The embedding, and the first term of the sum."""
-        return embedding, self.scale * embedding
+        return Dual(embedding, self.scale * embedding)
 
 
 class DualExit(Exit):
@@ -54,10 +58,9 @@ class DualExit(Exit):
         super().__init__(d_model, "none")
         self.total_norm = make_norm(norm, d_model)
 
-    def collapse(self, state: Pair) -> Float[Tensor, "*tokens d_model"]:
+    def collapse(self, state: Dual) -> Float[Tensor, "*tokens d_model"]:
         """The Post-LN stream and the normalised sum."""
-        x, total = state
-        return x + self.total_norm(total)
+        return state.stream + self.total_norm(state.total)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,12 @@ from addnorm.schemes._carried import CarryingConnection, StreamExit
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Pair = tuple[Tensor, Tensor]  # the stream, and the normalised embedding
+
+class Anchored(NamedTuple):
+    """The stream, and the normalised embedding."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    embedding: Float[Tensor, "*tokens d_model"]
 
 
 class LambdaConnection(CarryingConnection):
@@ -35,11 +40,10 @@ class LambdaConnection(CarryingConnection):
         nn.init.constant_(self.residual, self.initial[0])
         nn.init.constant_(self.embedding, self.initial[1])
 
-    def read(self, state: Pair) -> tuple[Float[Tensor, "*tokens d_model"], Pair]:
+    def read(self, state: Anchored) -> tuple[Float[Tensor, "*tokens d_model"], Anchored]:
         """The normalised mixture; mixture and embedding are the skip."""
-        x, embedding = state
-        x = self.residual * x + self.embedding * embedding
-        return self.norm(x), (x, embedding)
+        x = self.residual * state.stream + self.embedding * state.embedding
+        return self.norm(x), state._replace(stream=x)
 
 
 class NormedTwice(nn.Module):
@@ -49,10 +53,10 @@ class NormedTwice(nn.Module):
         super().__init__()
         self.norm = make_norm(norm, d_model)
 
-    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Pair:
+    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Anchored:
         """Twice the same."""
         x = self.norm(embedding)
-        return x, x
+        return Anchored(x, x)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 Share = Literal["layer", "sublayer"]
-Gated = tuple[Tensor, Tensor]  # the stream, and the gate for each token; between layers the state is the stream alone
+
+
+class Gated(NamedTuple):
+    """The stream, and the gate for each token; between layers the state is the stream alone."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    gate: Float[Tensor, "*tokens 1"]
 
 
 class ReZeroConnection(Connection):
@@ -43,14 +49,13 @@ class ReZeroConnection(Connection):
     def read(self, state: State) -> tuple[Float[Tensor, "*tokens d_model"], Gated]:
         """The stream, normalised if there is a norm; stream and gate are the skip."""
         if self.gate is None:
-            return self.norm(state[0]), state
-        return self.norm(state), (state, self.gate.expand(*state.shape[:-1], 1))
+            return self.norm(state.stream), state
+        return self.norm(state), Gated(state, self.gate.expand(*state.shape[:-1], 1))
 
     def write(self, skip: Gated, update: Tensor) -> State:
         """Add through the gate."""
-        x, gate = skip
-        x = x + gate * update
-        return (x, gate) if self.hands_on else x
+        x = skip.stream + skip.gate * update
+        return skip._replace(stream=x) if self.hands_on else x
 
 
 class ReZeroExit(Exit):
@@ -58,7 +63,7 @@ class ReZeroExit(Exit):
 
     def collapse(self, state: State) -> Tensor:
         """The stream."""
-        return state if isinstance(state, Tensor) else state[0]
+        return state if isinstance(state, Tensor) else state.stream
 
 
 @dataclass(frozen=True, kw_only=True)

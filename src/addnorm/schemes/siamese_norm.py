@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -14,7 +14,12 @@ from addnorm.residual import Connection, Exit, Scheme, Site
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Pair = tuple[Tensor, Tensor]  # the stream X, normalised at every sublayer, and the stream Y, which never is
+
+class Siblings(NamedTuple):
+    """The stream X, normalised at every sublayer, and the stream Y, which never is."""
+
+    post: Float[Tensor, "*tokens d_model"]
+    pre: Float[Tensor, "*tokens d_model"]
 
 
 class SiameseConnection(Connection):
@@ -27,24 +32,22 @@ class SiameseConnection(Connection):
         self.pre_norm = make_norm(norm, d_model)
         self.input_norm = make_norm(norm, d_model)
 
-    def read(self, state: Pair) -> tuple[Float[Tensor, "*tokens d_model"], Pair]:
+    def read(self, state: Siblings) -> tuple[Float[Tensor, "*tokens d_model"], Siblings]:
         """The norm of both streams' norms; the skip is `a(X)` and `Y`."""
-        x, y = state
-        x = self.post_norm(x)
-        return self.input_norm(x + self.pre_norm(y)), (x, y)
+        x = self.post_norm(state.post)
+        return self.input_norm(x + self.pre_norm(state.pre)), state._replace(post=x)
 
-    def write(self, skip: Pair, update: Tensor) -> Pair:
+    def write(self, skip: Siblings, update: Tensor) -> Siblings:
         """Add to both, to the first the less the deeper."""
-        x, y = skip
-        return x + update / self.divisor, y + update
+        return Siblings(skip.post + update / self.divisor, skip.pre + update)
 
 
 class SiameseEntrance(nn.Module):
     """The embedding is both streams."""
 
-    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Pair:
+    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Siblings:
         """Twice the same."""
-        return embedding, embedding
+        return Siblings(embedding, embedding)
 
 
 class SiameseExit(Exit):
@@ -55,9 +58,9 @@ class SiameseExit(Exit):
         self.post_norm = make_norm(norm, d_model)
         self.pre_norm = make_norm(norm, d_model)
 
-    def collapse(self, state: Pair) -> Float[Tensor, "*tokens d_model"]:
+    def collapse(self, state: Siblings) -> Float[Tensor, "*tokens d_model"]:
         """The sum of the normalised streams."""
-        return self.post_norm(state[0]) + self.pre_norm(state[1])
+        return self.post_norm(state.post) + self.pre_norm(state.pre)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,12 @@ from addnorm.schemes.pre_norm import PreNorm
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Pile = tuple[Tensor, tuple[Tensor, ...]]  # the stream, and the outputs that still wait, the newest last
+
+class Pile(NamedTuple):
+    """The stream, and the outputs that still wait, the newest last."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    waiting: tuple[Float[Tensor, "*tokens d_model"], ...]
 
 
 class EmptyPile(nn.Module):
@@ -25,7 +30,7 @@ class EmptyPile(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Pile:
         """The first state."""
-        return embedding, ()
+        return Pile(embedding, ())
 
 
 class PushingConnection(CarryingConnection):
@@ -33,9 +38,8 @@ class PushingConnection(CarryingConnection):
 
     def write(self, skip: Pile, update: Tensor) -> Pile:
         """Add; put the sum on the pile."""
-        x, pile = skip
-        x = x + update
-        return x, (*pile, x)
+        x = skip.stream + update
+        return Pile(x, (*skip.waiting, x))
 
 
 class PoppingConnection(CarryingConnection):
@@ -53,9 +57,9 @@ class PoppingConnection(CarryingConnection):
 
     def read(self, state: Pile) -> tuple[Float[Tensor, "*tokens d_model"], Pile]:
         """The normalised sum; the sum and the rest of the pile are the skip."""
-        x, (*rest, newest) = state
-        x = x + self.weight * newest
-        return self.norm(x), (x, tuple(rest))
+        *rest, newest = state.waiting
+        x = state.stream + self.weight * newest
+        return self.norm(x), Pile(x, tuple(rest))
 
 
 @dataclass(frozen=True, kw_only=True)
