@@ -14,9 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from addnorm.errors import UserError
 from addnorm.kernels.rebuild import rebuilding
 from addnorm.layers.context import Context
-from addnorm.layers.inside import Inside
 from addnorm.layers.padding import current_padding, padding
 from addnorm.layers.route import begin
+from addnorm.layers.sublayer import built_for, stream_weights, value_paths
 from addnorm.layers.views import Views
 from addnorm.layers.watched import is_only
 from addnorm.residual import Connection, Exit, Kind, Profile, Scheme, Site, State
@@ -138,10 +138,11 @@ class Stack(nn.Module):
             return not (seen or first.is_meta)
 
         for site, block in zip(self.sites, self.blocks, strict=True):
-            for value_path in getattr(block.sublayer, "value_paths", list)():
+            assert isinstance(block, Block)
+            for value_path in value_paths(block.sublayer):
                 if fresh("value path", value_path[0].weight):
                     self.scheme.init_sublayer_(value_path, site)
-            weights = [weight for group in getattr(block.sublayer, "stream_weights", tuple)() for weight in group]
+            weights = [weight for group in stream_weights(block.sublayer) for weight in group]
             if weights and fresh("all", weights[0]):
                 self.scheme.init_matrices_(weights, site)
 
@@ -157,8 +158,8 @@ class Stack(nn.Module):
         self.scheme.after_step_(None, [table for table in tables if not table.is_meta], [])
         for site, block in zip(self.sites, self.blocks, strict=True):
             assert isinstance(block, Block)
-            weights = getattr(block.sublayer, "stream_weights", lambda: ([], []))()
-            rows, columns = ([weight for weight in group if not weight.is_meta] for group in weights)
+            groups = stream_weights(block.sublayer)
+            rows, columns = ([weight for weight in group if not weight.is_meta] for group in groups)
             self.scheme.after_step_(site, rows, columns)
 
     @torch.no_grad()
@@ -258,7 +259,7 @@ def _check_inside(scheme: Scheme, sublayers: list[nn.Module], places: list[Site]
     given: frozenset[str] = frozenset()
     for site, sublayer in zip(places, sublayers, strict=True):
         asked = scheme.inside(site).of_kind(site.kind)
-        if asked != getattr(sublayer, "built_for", Inside()).of_kind(site.kind):
+        if asked != built_for(sublayer).of_kind(site.kind):
             raise UserError(
                 f"sublayer {site.index} ({type(sublayer).__name__}) is not built for what {type(scheme).__name__} asks "
                 "for within it; hand inside=scheme.inside(site) to addnorm's FeedForward and AttentionOptions, "

@@ -11,6 +11,7 @@ import torch
 
 from addnorm import Encoder, EncoderDecoder, Scheme, Transformer, UserError, schemes
 from addnorm.layers.patches import PatchGrid
+from addnorm.layers.sublayer import stream_weights
 from addnorm.models.body import Body
 from addnorm.models.classifier import TextClassifier
 from addnorm.models.diffusion import DiffusionTransformer
@@ -125,7 +126,7 @@ def test_the_scheme_brings_the_weights_of_every_stack_back(build: Build, given: 
 
 
 def _projections(stack: torch.nn.Module) -> list[torch.Tensor]:
-    weights: Any = [getattr(block.sublayer, "stream_weights")() for block in stack.blocks]  # noqa: B009
+    weights: Any = [stream_weights(block.sublayer) for block in stack.blocks]  # pyrefly: ignore
     return [weight for groups in weights for group in groups for weight in group]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from addnorm.layers.inside import Inside
+from addnorm.layers.sublayer import built_for, stream_weights, value_paths
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -22,15 +23,17 @@ class Parallel(nn.Module):
     def __init__(self, sublayers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.sublayers = nn.ModuleList(sublayers)
-        self.built_for = _built_for(sublayers)
+        first, *others = map(built_for, sublayers)
+        self.built_for = first if all(other == first for other in others) else Inside()
 
     def value_paths(self) -> list[tuple[nn.Linear, ...]]:
         """Those of all the sublayers."""
-        return _value_paths(self.sublayers)
+        return [path for sublayer in self.sublayers for path in value_paths(sublayer)]
 
     def stream_weights(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Those of all the sublayers."""
-        return _stream_weights(self.sublayers)
+        """Those of all the sublayers; what passes between composed ones is a vector as wide as the stream."""
+        rows, columns = zip(*map(stream_weights, self.sublayers), strict=True)
+        return sum(rows, []), sum(columns, [])
 
     def forward(self, x: Float[Tensor, "*tokens d_model"], *context: Any) -> Float[Tensor, "*tokens d_model"]:
         """The sum of the sublayers' outputs."""
@@ -38,45 +41,16 @@ class Parallel(nn.Module):
         return sum(others, start=first)
 
 
-class Composed(nn.Module):
+class Composed(Parallel):
     """Sublayers one after the other under a single connection: `F_2(F_1(x))`."""
-
-    def __init__(self, sublayers: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.sublayers = nn.ModuleList(sublayers)
-        self.built_for = _built_for(sublayers)
 
     def value_paths(self) -> list[tuple[nn.Linear, ...]]:
         """One path through all of them: only the last output projection writes to the residual stream."""
-        path = tuple(linear for path in _value_paths(self.sublayers) for linear in path)
+        path = tuple(linear for path in super().value_paths() for linear in path)
         return [path] if path else []
-
-    def stream_weights(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Those of all the sublayers: what passes between them is a vector as wide as the stream."""
-        return _stream_weights(self.sublayers)
 
     def forward(self, x: Float[Tensor, "*tokens d_model"], *context: Any) -> Float[Tensor, "*tokens d_model"]:
         """The last sublayer's output."""
         for sublayer in self.sublayers:
             x = sublayer(x, *context)
         return x
-
-
-def _value_paths(sublayers: Sequence[nn.Module] | nn.ModuleList) -> list[tuple[nn.Linear, ...]]:
-    return [path for sublayer in sublayers for path in getattr(sublayer, "value_paths", list)()]
-
-
-def _stream_weights(
-    sublayers: Sequence[nn.Module] | nn.ModuleList,
-) -> tuple[list[Tensor], list[Tensor]]:
-    rows, columns = [], []
-    for sublayer in sublayers:
-        more_rows, more_columns = getattr(sublayer, "stream_weights", lambda: ([], []))()
-        rows, columns = rows + more_rows, columns + more_columns
-    return rows, columns
-
-
-def _built_for(sublayers: Sequence[nn.Module]) -> Inside:
-    """What all of them are built for; nothing if they differ."""
-    first, *others = (getattr(sublayer, "built_for", Inside()) for sublayer in sublayers)
-    return first if all(other == first for other in others) else Inside()

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from addnorm.config import model_config
 from addnorm.errors import unknown
 from addnorm.layers.context import Context
-from addnorm.layers.inside import Inside
 from addnorm.layers.lookup_table import LookupTable
 from addnorm.layers.patches import PatchEmbedding, PatchGrid
+from addnorm.layers.sublayer import built_for, stream_weights, value_paths
 from addnorm.layers.views import Views
 from addnorm.models.body import Body
 from addnorm.models.grey_levels import LevelHead
@@ -70,7 +70,7 @@ class Modulated(nn.Module):
         super().__init__()
         self.sublayer = sublayer
         self.steer = nn.Linear(d_model, 3 * d_model)
-        self.built_for = getattr(sublayer, "built_for", Inside())
+        self.built_for = built_for(sublayer)
 
     def reset_parameters(self) -> None:
         """Nothing is steered at first."""
@@ -79,11 +79,11 @@ class Modulated(nn.Module):
 
     def value_paths(self) -> list[tuple[nn.Linear, ...]]:
         """Those of the sublayer."""
-        return getattr(self.sublayer, "value_paths", list)()
+        return value_paths(self.sublayer)
 
     def stream_weights(self) -> tuple[list[Tensor], list[Tensor]]:
         """Those of the sublayer."""
-        return getattr(self.sublayer, "stream_weights", lambda: ([], []))()
+        return stream_weights(self.sublayer)
 
     def forward(self, x: Float[Tensor, "batch tokens d_model"] | Views, context: Conditioned) -> Tensor:
         """The sublayer's output, steered."""
