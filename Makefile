@@ -1,29 +1,36 @@
-# make demo: install and compare schemes.  make test, make check: what CI runs.  make format, make clean.
+# make demo: install and compare schemes.  make test, make check, make test-triton: what CI runs, each test once.
+# make test-fast: the tests that take less than a second, for between two edits.  make format, make clean.
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# The suite runs in two processes; one thread each, or four threads would fight for two cores.
+# The suite runs in two processes; one thread each, or four threads would fight for two cores. Where a test asks for
+# two, they sleep until they have work: by default a thread of OpenMP waits by computing.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1
 
-.PHONY: demo test check check-form format clean
+# Files go to the processes whole, so that what a file trains once is not trained in both.
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q
+
+.PHONY: demo test test-fast test-triton check format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/addnorm compare
 
 test: $(VENV)/.installed-for-tests
-	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2
+	$(PYTEST) -n 2 --dist loadfile -m "not law and not triton"
 
-check: check-form
-	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 tests/test_conformance.py
+test-fast: $(VENV)/.installed-for-tests
+	$(PYTEST) -n 2 --dist loadfile -m "not law and not triton and not slow"
 
-# All of check but the laws, which make test runs too.
-check-form: $(VENV)/.installed-for-tests
+test-triton: $(VENV)/.installed-for-triton
+	$(PYTEST) -n 2 -m triton
+
+check: $(VENV)/.installed-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyrefly check
-	$(TEST_ENV) $(BIN)/python -m pytest -q --doctest-modules src
+	$(PYTEST) -n 2 --doctest-modules src tests/test_conformance.py
 
 format: $(VENV)/.installed-for-tests
 	$(BIN)/ruff format .
@@ -51,4 +58,9 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 $(VENV)/.installed-for-tests: $(VENV)/.installed
 	$(PIP_INSTALL) --editable '.[dev,oracles]'
 	$(PIP_INSTALL) --no-deps torchscale==0.3.0
+	@touch $@
+
+# 198 MB to fetch and 691 MB on disk, for eight tests.
+$(VENV)/.installed-for-triton: $(VENV)/.installed-for-tests
+	$(PIP_INSTALL) --editable '.[gpu]'
 	@touch $@

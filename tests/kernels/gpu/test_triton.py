@@ -16,6 +16,8 @@ from addnorm.kernels.gpu import add_norm_kernels, mhc_backward_kernels, mhc_kern
 from addnorm.kernels.gpu.add_norm_launch import tile  # noqa: E402
 from traffic_of_kernels import Traffic, compiled, traffic  # noqa: E402
 
+pytestmark = pytest.mark.triton
+
 N, D = 4, 512
 K = N * N + 2 * N
 K_PAD = 32
@@ -33,7 +35,6 @@ def of(kernel: Any, warps: int = 4, scalars: tuple[str, ...] = (), **constants: 
     return traffic(compiled(kernel, types, constants, warps, STATES).asm["ptx"], warps)
 
 
-@pytest.mark.slow
 def test_the_kernels_equal_their_references_in_the_interpreter() -> None:
     cases = Path(__file__).with_name("interpreted_cases.py")
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(cases)]
@@ -64,7 +65,6 @@ def test_the_backward_of_add_and_norm_moves_each_number_once() -> None:
     assert found.singles_turn <= minimum / 8
 
 
-@pytest.mark.slow
 def test_a_site_of_mhc_fetches_the_written_state_once_more() -> None:
     found = of(
         *(mhc_kernels.site_forward, 4, ("eps",)),
@@ -79,7 +79,6 @@ def test_a_site_of_mhc_fetches_the_written_state_once_more() -> None:
     assert found.singles_turn == 0
 
 
-@pytest.mark.slow
 def test_the_backward_of_a_site_of_mhc_fetches_state_and_gradients_twice() -> None:
     sums = of(mhc_backward_kernels.site_sums, ROWS=2, CHUNK=D, **SIZES)
     assert sums.vectors() == (2 * N + 1) * ROW * 2  # X', G and g
@@ -92,7 +91,6 @@ def test_the_backward_of_a_site_of_mhc_fetches_state_and_gradients_twice() -> No
     assert found.vectors() <= minimum / 16 and found.singles() <= minimum / 16
 
 
-@pytest.mark.slow
 def test_the_gradient_of_phi_fetches_the_state_once() -> None:
     found = of(
         mhc_backward_kernels.phi_backward,
@@ -104,7 +102,6 @@ def test_the_gradient_of_phi_fetches_the_state_once() -> None:
     )  # a block of X', and of dp
 
 
-@pytest.mark.slow
 def test_the_coefficients_of_mhc_cost_less_than_a_row_of_the_state() -> None:
     found = of(
         mhc_backward_kernels.coefficients_backward,
