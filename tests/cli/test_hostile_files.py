@@ -201,7 +201,7 @@ def test_a_folders_name_is_not_obeyed_by_the_terminal(tmp_path, capsys):
     words = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
     assert main(["train", f"--out={out}", *words]) == 0
     seen = capsys.readouterr()
-    assert main(["evaluate", str(out), "--limit=2"]) == 0
+    assert main(["evaluate", str(out), "--limit=2", "--no-baselines"]) == 0
     assert main(["train", f"--out={out}", *words]) == 2
     again = capsys.readouterr()
     for text in (seen.out, seen.err, again.out, again.err):

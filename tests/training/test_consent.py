@@ -67,7 +67,7 @@ def test_a_stored_task_runs_no_code(
 
 
 @pytest.mark.parametrize(
-    "words", [["generate", "{run}", "A", "--max-new-tokens=2"], ["evaluate", "{run}", "--limit=2"]]
+    "words", [["generate", "{run}", "A", "--max-new-tokens=2"], ["evaluate", "{run}", "--limit=2", "--no-baselines"]]
 )
 def test_it_runs_where_the_call_names_it(words: list[str], run: Path, tmp_path: Path) -> None:
     assert main([*(word.format(run=run) for word in words), f"--task={run}/task.py"]) == 0
