@@ -24,6 +24,7 @@ from addnorm.cli import (
     generate,
     lr_range,
     predict,
+    prune,
     reproduce,
     schemes,
     tasks,
@@ -51,6 +52,7 @@ PARTS = {
     "reproduce": (reproduce.ReproduceOptions,),
     "doctor": (doctor.DoctorOptions,),
     "bench": (bench.BenchOptions,),
+    "prune": (prune.PruneOptions,),
 }
 FLAGS = sorted({flag.flag for parts in PARTS.values() for flag in flags_of(*parts).values() if not flag.positional})
 CHOICES = [

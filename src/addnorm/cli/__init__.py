@@ -22,6 +22,7 @@ COMMANDS = {
     "schemes": "the catalogue: equation, reference, parameters, cost, what each starts as",
     "certify": "find out by behaviour what a scheme computes, and what is wrong with it",
     "reproduce": "test what papers claim with experiments of this machine's size",
+    "prune": "drop the layers that do least, and say what that costs",
     "bench": "how fast this library is here beside its peers, and what its schemes cost",
     "doctor": "what is fast and what is slow about this machine",
 }
