@@ -117,11 +117,6 @@ def test_sites_may_be_given_and_must_be_as_many_as_the_sublayers():
         Stack(PreNorm(), [nn.Identity(), nn.Identity()], 8, sites(3))
 
 
-def test_a_name_in_place_of_a_scheme_is_refused():
-    with pytest.raises(UserError, match="'pre-norm' is not a scheme; use addnorm.schemes.parse"):
-        Stack("pre-norm", [nn.Identity()], 8)
-
-
 @pytest.mark.parametrize(
     ("sublayer", "came"),
     [(nn.Linear(8, 1), r"shape \(2, 5, 1\)"), (nn.GRU(8, 8), "a tuple"), (nn.Flatten(), r"shape \(2, 40\)")],

@@ -212,6 +212,12 @@ class Registry(Generic[T]):
         return self._base.replace(":", ".")
 
 
+SCHEMES: Registry[Any] = Registry(
+    "scheme", package="addnorm.schemes", base="addnorm:Scheme", catalogue="addnorm schemes"
+)
+"""Of `addnorm.residual.Scheme`. Here and not in its folder: models take a scheme's text too, and know no scheme."""
+
+
 def module_of(path: Path, wanted: str) -> ModuleType:
     """The module of a user's file: the one that has been imported from it, or a new one for each content.
 

@@ -25,6 +25,7 @@ from addnorm.layers.inside import Inside
 from addnorm.layers.norm import EPS, NORMS, NormKind, make_norm
 from addnorm.layers.route import Recipe, by_kernel
 from addnorm.layers.views import Views
+from addnorm.registry import SCHEMES
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -241,3 +242,18 @@ class Scheme(ABC):
         With the eps that the norms really have, at any size of the stream.
         """
         return None
+
+
+def scheme_of(given: Scheme | str) -> Scheme:
+    """A scheme from itself, or from its text as `addnorm.schemes.parse` reads it.
+
+    Raises:
+        UserError: it is neither; a class is none of its objects.
+    """
+    if isinstance(given, Scheme):
+        return given
+    if isinstance(given, str):
+        return SCHEMES.parse(given)
+    if isinstance(given, type) and issubclass(given, Scheme):
+        raise UserError(f"{given.__name__} is a class, and a scheme is an object of it; write {given.__name__}().")
+    raise UserError(f"a {type(given).__name__} is no scheme; give a text such as 'pre-norm', or an object of a scheme.")

@@ -19,7 +19,8 @@ from addnorm.layers.route import begin
 from addnorm.layers.sublayer import built_for, stream_weights, value_paths
 from addnorm.layers.views import Views
 from addnorm.layers.watched import is_only
-from addnorm.residual import Connection, Exit, Kind, Profile, Scheme, Site, State
+from addnorm.misuse import first_fault
+from addnorm.residual import Connection, Exit, Kind, Profile, Scheme, Site, State, scheme_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -79,7 +80,7 @@ class Stack(nn.Module):
     """Any sublayers under any scheme: entrance, blocks, exit.
 
     Args:
-        scheme: the rule for the residual connections.
+        scheme: the rule for the residual connections, or its text.
         sublayers: modules that map `(..., d_model)` to `(..., d_model)`. Whatever `forward` gets after the embedding
             is handed to each of them. A sublayer with a method `value_paths()` (lists of linears from input to
             output projection) is rescaled as the scheme asks. A scheme that asks for something within them
@@ -102,7 +103,7 @@ class Stack(nn.Module):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         sublayers: Iterable[nn.Module],
         d_model: int,
         sites: Sequence[Site] | None = None,
@@ -110,16 +111,16 @@ class Stack(nn.Module):
         calibration: Tensor | Later | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(scheme, Scheme):
-            raise UserError(f"{scheme!r} is not a scheme; use addnorm.schemes.parse('pre-norm') or one of its classes.")
+        scheme = scheme_of(scheme)
         check_calibration(scheme, calibration, "a batch of embeddings")
         sublayers = list(sublayers)
         places = _sites_of(sublayers, sites)
         self.passes = _check_inside(scheme, sublayers, places)
-        self.scheme = scheme
+        self.scheme, self.d_model = scheme, d_model
         self.entrance = scheme.entrance(d_model)
         self.blocks = nn.ModuleList(
-            Block(scheme.connection(d_model, site), sublayer) for site, sublayer in zip(places, sublayers, strict=True)
+            Block(_connection(scheme, d_model, site), sublayer)
+            for site, sublayer in zip(places, sublayers, strict=True)
         )
         self.exit = scheme.exit(d_model)
         self.sites = places
@@ -180,9 +181,31 @@ class Stack(nn.Module):
         self.train(training)
 
     def forward(self, embedding: Float[Tensor, "*tokens d_model"], *context: Any) -> Float[Tensor, "*tokens d_model"]:
-        """The hidden vectors; `context` goes to every sublayer as it came."""
-        with self.remembering():
-            return self._run(embedding, context)
+        """The hidden vectors; `context` goes to every sublayer as it came.
+
+        Raises:
+            UserError: a connection or a sublayer does not keep its contract.
+        """
+        try:
+            with self.remembering():
+                hidden = self._run(embedding, context)
+        except UserError:
+            raise
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+            fault = self._fault(embedding, context)
+            if fault is None:
+                raise
+            raise UserError(fault) from error
+        if hidden.shape != embedding.shape:  # two rows of one tensor pass for a pair
+            said = (
+                f"{type(self.scheme).__name__} made shape {tuple(hidden.shape)} of {tuple(embedding.shape)}; keep it."
+            )
+            raise UserError(self._fault(embedding, context) or said)
+        return hidden
+
+    def _fault(self, embedding: Tensor, context: tuple[Any, ...]) -> str | None:
+        parts = [(block.connection, block.sublayer) for block in self.blocks if isinstance(block, Block)]
+        return first_fault(self.entrance, parts, embedding, self.d_model, self._surroundings(context))
 
     def remembering(self) -> AbstractContextManager[None]:
         """Within it, backward is left as little as the stack is asked to leave; for what reads the hidden vectors."""
@@ -241,6 +264,16 @@ def check_calibration(scheme: Scheme, given: Any, wanted: str) -> None:
             "calibration='later' if you load weights or call calibrate_ before the first forward, or take a form "
             "that needs no batch, such as admin(growth=log)."
         )
+
+
+def _connection(scheme: Scheme, d_model: int, site: Site) -> Connection:
+    made = scheme.connection(d_model, site)
+    if not isinstance(made, Connection):
+        raise UserError(
+            f"{type(scheme).__name__}.connection made a {type(made).__name__}; "
+            "return an object of a class that derives from addnorm.Connection."
+        )
+    return made
 
 
 def _sites_of(sublayers: list[nn.Module], given: Sequence[Site] | None) -> list[Site]:

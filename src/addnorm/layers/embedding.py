@@ -41,12 +41,12 @@ class Embedding(nn.Module):
         super().__init__()
         if config.segments != segments:
             raise UserError(f"segments={config.segments}: only an encoder tells segments apart; use 0.")
-        self.tokens = LookupTable(config.vocab_size, config.d_model)
+        self.tokens = LookupTable(config.vocab_size, config.d_model, "token id")
         self.dropout, self.count_padding = config.dropout, config.count_padding
         self.scale = math.sqrt(config.d_model) if config.position == "sinusoidal" else 1.0
         self.longest = config.max_tokens if config.position == "learned" else None
         self.positions = added_position(config.position, config.max_tokens, config.d_model)
-        self.segments = LookupTable(segments, config.d_model) if segments else None
+        self.segments = LookupTable(segments, config.d_model, "segment") if segments else None
 
     def forward(
         self,

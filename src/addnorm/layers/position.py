@@ -42,7 +42,7 @@ class LearnedPosition(nn.Module):
 
     def __init__(self, max_tokens: int, d_model: int) -> None:
         super().__init__()
-        self.table = LookupTable(max_tokens, d_model)
+        self.table = LookupTable(max_tokens, d_model, "position")
 
     def forward(self, positions: Int[Tensor, "*tokens"], dtype: torch.dtype) -> Float[Tensor, "*tokens d_model"]:
         """The position vectors."""

@@ -15,7 +15,7 @@ from addnorm.layers.embedding import Embedding
 from addnorm.layers.initialise import initialise_
 from addnorm.layers.padding import padding
 from addnorm.models.sampling import in_evaluation
-from addnorm.residual import Scheme
+from addnorm.residual import Scheme, scheme_of
 from addnorm.stack import Later, Stack, check_calibration
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Body(nn.Module):
     """What all models here share; a model builds its parts and then calls `start_`.
 
     Args:
-        scheme: the residual scheme.
+        scheme: the residual scheme, or its text.
         calibration: what came as such: what `forward` takes, "later", or None.
     """
 
@@ -38,10 +38,10 @@ class Body(nn.Module):
     config: Any
     stack: Stack
 
-    def __init__(self, scheme: Scheme, calibration: Calibration) -> None:
+    def __init__(self, scheme: Scheme | str, calibration: Calibration) -> None:
         super().__init__()
-        check_calibration(scheme, calibration, self.reads)
-        self.scheme = scheme
+        self.scheme = scheme_of(scheme)
+        check_calibration(self.scheme, calibration, self.reads)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
         """Each stack in the order of a forward, with the tables outside it whose rows are vectors of its stream."""
@@ -105,7 +105,7 @@ class TokenBody(Body):
 
     config: ModelConfig
 
-    def __init__(self, scheme: Scheme, config: ModelConfig, calibration: Calibration, segments: int = 0) -> None:
+    def __init__(self, scheme: Scheme | str, config: ModelConfig, calibration: Calibration, segments: int = 0) -> None:
         super().__init__(scheme, calibration)
         self.config = config
         self.embedding = Embedding(config, segments)

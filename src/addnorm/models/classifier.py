@@ -32,7 +32,7 @@ class TextClassifier(EncoderWithHead):
     Conneau et al. 2017, arXiv:1705.02364; with a pretrained encoder Reimers and Gurevych 2019, arXiv:1908.10084.
 
     Args:
-        scheme: the residual scheme.
+        scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         outputs: numbers for each item: classes, or 1 for a score.
         texts: inputs of an item that are encoded apart: 1 or 2.
         pooling: "mean" over the real tokens, or the "first" token.
@@ -56,7 +56,7 @@ class TextClassifier(EncoderWithHead):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         *,
         outputs: int,
         texts: Literal[1, 2] = 1,

@@ -23,7 +23,7 @@ class Transformer(TokenBody):
     """A decoder language model: tokens to logits of the next token, under any residual scheme.
 
     Args:
-        scheme: the residual scheme.
+        scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         seed: of the initial weights; the same seed gives the same sublayers under every scheme.
         calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), token ids of a
             typical batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
@@ -43,15 +43,15 @@ class Transformer(TokenBody):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         *,
         seed: int = 0,
         calibration: Int[Tensor, "batch tokens"] | Later | None = None,
         **shape: Any,
     ) -> None:
         super().__init__(scheme, model_config(shape), calibration)
-        self.stack = build_stack(scheme, self.config, "decoder")
-        self.head = Head(self.config, scheme.logits(self.config.d_model, self.config.vocab_size))
+        self.stack = build_stack(self.scheme, self.config, "decoder")
+        self.head = Head(self.config, self.scheme.logits(self.config.d_model, self.config.vocab_size))
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:

@@ -107,7 +107,7 @@ class DiffusionTransformer(Body):
     but its gates start at zero, so that under a scheme without a skip nothing would ever learn.
 
     Args:
-        scheme: the residual scheme.
+        scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         grid: size of the pictures and of the patches.
         conditioning: "tokens" or "modulation".
         head: "linear", or "levels" for pictures of 8-bit pixels.
@@ -134,7 +134,7 @@ class DiffusionTransformer(Body):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         *,
         grid: PatchGrid,
         conditioning: Conditioning = "tokens",
@@ -153,8 +153,8 @@ class DiffusionTransformer(Body):
         self.conditioning, self.noise = conditioning, noise or Noise()
         self.embedding = PatchEmbedding(grid, self.config)
         self.time = TimeEmbedding(self.config.d_model)
-        self.classes = LookupTable(self.config.vocab_size, self.config.d_model)
-        self.stack = build_stack(scheme, self.config, "encoder")
+        self.classes = LookupTable(self.config.vocab_size, self.config.d_model, "class")
+        self.stack = build_stack(self.scheme, self.config, "encoder")
         if conditioning == "modulation":
             for block in self.stack.blocks:
                 assert isinstance(block, Block)

@@ -21,7 +21,7 @@ class Encoder(TokenBody):
     """A bidirectional encoder under any residual scheme.
 
     Args:
-        scheme: the residual scheme.
+        scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         seed: of the initial weights.
         calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), token ids of a
             typical batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
@@ -40,7 +40,7 @@ class Encoder(TokenBody):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         *,
         seed: int = 0,
         calibration: Int[Tensor, "batch tokens"] | Later | None = None,
@@ -48,7 +48,7 @@ class Encoder(TokenBody):
     ) -> None:
         config = model_config(shape)
         super().__init__(scheme, config, calibration, config.segments)
-        self.stack = build_stack(scheme, config, "encoder")
+        self.stack = build_stack(self.scheme, config, "encoder")
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
@@ -76,7 +76,7 @@ class EncoderWithHead(Body):
     """An encoder and a linear head over its hidden vectors.
 
     Args:
-        scheme: the residual scheme.
+        scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         vectors: hidden vectors that the head reads at once.
         outputs: numbers that it gives.
         frozen: so many of the lowest layers, and the embedding, are not trained; 0 trains all.
@@ -87,7 +87,7 @@ class EncoderWithHead(Body):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         vectors: int,
         outputs: int,
         *,
@@ -97,7 +97,7 @@ class EncoderWithHead(Body):
         shape: dict[str, Any],
     ) -> None:
         super().__init__(scheme, calibration)
-        self.body = Encoder(scheme, calibration="later", **shape)
+        self.body = Encoder(self.scheme, calibration="later", **shape)
         self.config = self.body.config
         self.head = nn.Linear(self.config.d_model * vectors, outputs)
         if frozen:

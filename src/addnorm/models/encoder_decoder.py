@@ -30,7 +30,7 @@ class EncoderDecoder(TokenBody):
     One embedding serves source, target and (when tied) the head.
 
     Args:
-        scheme: the residual scheme of both stacks.
+        scheme: the residual scheme of both stacks, or its text.
         seed: of the initial weights.
         encoder_layers: layers of the encoder; by default as many as the decoder's `num_layers`.
         calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), source and target
@@ -52,7 +52,7 @@ class EncoderDecoder(TokenBody):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         *,
         seed: int = 0,
         encoder_layers: int | None = None,
@@ -63,9 +63,9 @@ class EncoderDecoder(TokenBody):
         layers = self.config.num_layers if encoder_layers is None else encoder_layers
         check_at_least("encoder_layers", layers, 1)
         self.encoder_config = replace(self.config, num_layers=layers)
-        self.encoder = build_stack(scheme, self.encoder_config, "encoder", self.config.num_layers)
-        self.decoder = build_stack(scheme, self.config, "decoder", self.encoder_config.num_layers)
-        self.head = Head(self.config, scheme.logits(self.config.d_model, self.config.vocab_size))
+        self.encoder = build_stack(self.scheme, self.encoder_config, "encoder", self.config.num_layers)
+        self.decoder = build_stack(self.scheme, self.config, "decoder", self.encoder_config.num_layers)
+        self.head = Head(self.config, self.scheme.logits(self.config.d_model, self.config.vocab_size))
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:

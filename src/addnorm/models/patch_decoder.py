@@ -62,7 +62,7 @@ class PatchDecoder(Body):
     are a decoder over pixels (Chen et al. 2020, image GPT) with a head of a few layers.
 
     Args:
-        scheme: the residual scheme of both stacks.
+        scheme: the residual scheme of both stacks, or its text.
         grid: size of the pictures and of the patches.
         classes: how many classes there are.
         within: the decoder within a patch.
@@ -90,7 +90,7 @@ class PatchDecoder(Body):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         *,
         grid: PatchGrid,
         classes: int,
@@ -104,16 +104,16 @@ class PatchDecoder(Body):
         within = within or Within()
         small = _small(self.config, within)
         d_model, width = self.config.d_model, within.width
-        self.stack = build_stack(scheme, self.config, "decoder")
-        self.within = build_stack(scheme, small, "decoder")
-        self.classes = LookupTable(classes, d_model)
-        self.levels = LookupTable(self.config.vocab_size, width)
+        self.stack = build_stack(self.scheme, self.config, "decoder")
+        self.within = build_stack(self.scheme, small, "decoder")
+        self.classes = LookupTable(classes, d_model, "class")
+        self.levels = LookupTable(self.config.vocab_size, width, "grey level")
         self.into_patch = nn.Linear(grid.values * width, d_model)
         self.out_of_patch = nn.Linear(d_model, grid.values * width)
         self.patch_places = LookupTable(grid.tokens, d_model)
         self.pixel_places = LookupTable(grid.values, width)
         self.head = nn.Linear(width, self.config.vocab_size)
-        self.logits = scheme.logits(width, self.config.vocab_size)
+        self.logits = self.scheme.logits(width, self.config.vocab_size)
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:

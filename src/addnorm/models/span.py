@@ -23,7 +23,7 @@ class SpanModel(EncoderWithHead):
     Devlin et al. 2018, arXiv:1810.04805, section 4.2; that there is no answer is the span of [CLS] alone, section 4.3.
 
     Args:
-        scheme: the residual scheme.
+        scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         frozen: so many of the lowest layers, and the embedding, are not trained; 0 trains all.
         seed: of the initial weights.
         calibration: for a scheme that sets initial values from data, token ids of a typical batch; "later" if
@@ -43,7 +43,7 @@ class SpanModel(EncoderWithHead):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         *,
         frozen: int = 0,
         seed: int = 0,

@@ -86,7 +86,7 @@ class VideoTransformer(Body):
     `likeness` and the heads: see `addnorm.layers.motion`.
 
     Args:
-        scheme: the residual scheme.
+        scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         seed: of the initial weights.
         calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), a typical video
             batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
@@ -107,7 +107,7 @@ class VideoTransformer(Body):
     config: VideoConfig
 
     def __init__(
-        self, scheme: Scheme, *, seed: int = 0, calibration: Tensor | Later | None = None, **shape: Any
+        self, scheme: Scheme | str, *, seed: int = 0, calibration: Tensor | Later | None = None, **shape: Any
     ) -> None:
         super().__init__(scheme, calibration)
         self.config = config = video_config(shape)
@@ -116,7 +116,7 @@ class VideoTransformer(Body):
         self.shifts = nn.Linear((2 * config.reach + 1) ** 2, config.d_model, bias=False)
         self.place = LearnedPosition(config.patches, config.d_model)
         self.time = added_position(config.position, config.max_tokens, config.d_model)
-        self.stack = _stack(scheme, config)
+        self.stack = _stack(self.scheme, config)
         self.head = _head(config)
         self.start_(seed, calibration)
 

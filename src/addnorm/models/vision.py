@@ -31,7 +31,7 @@ class VisionTransformer(Body):
     without a class token: Beyer et al. 2022, arXiv:2205.01580. The scheme's norms stand where the paper has Pre-LN's.
 
     Args:
-        scheme: the residual scheme.
+        scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         grid: size of the images and of the patches.
         pooling: "mean" over the patches, or the "class" token.
         seed: of the initial weights.
@@ -56,7 +56,7 @@ class VisionTransformer(Body):
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: Scheme | str,
         *,
         grid: PatchGrid,
         pooling: Pooling = "mean",
@@ -70,9 +70,9 @@ class VisionTransformer(Body):
         self.config = model_config(shape)
         self.embedding = PatchEmbedding(grid, self.config)
         self.class_token = nn.Embedding(1, self.config.d_model) if pooling == "class" else None
-        self.stack = build_stack(scheme, self.config, "encoder")
+        self.stack = build_stack(self.scheme, self.config, "encoder")
         self.head = nn.Linear(self.config.d_model, self.config.vocab_size)
-        self.logits = scheme.logits(self.config.d_model, self.config.vocab_size)
+        self.logits = self.scheme.logits(self.config.d_model, self.config.vocab_size)
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from addnorm.registry import Registry
+from addnorm.registry import SCHEMES, Registry
 
 if TYPE_CHECKING:
     from addnorm.residual import Scheme
 
-REGISTRY: Registry[Scheme] = Registry("scheme", package=__name__, base="addnorm:Scheme", catalogue="addnorm schemes")
+REGISTRY: Registry[Scheme] = SCHEMES
 names, get, name_of, parse, format = (
     REGISTRY.names,
     REGISTRY.get,
