@@ -52,9 +52,9 @@ def test_a_forward_runs_through_little_code(scheme, most):
 @pytest.mark.parametrize(
     ("scheme", "question"),
     [
-        ("pre-norm", "layers.add_norm.fits"),
+        ("pre-norm", "layers.add_norm_route.fits"),
         ("mhc", "kernels.mhc_site.fits"),
-        ("attention-residuals", "layers.depth_history.begin"),
+        ("attention-residuals", "layers.depth_history_route.begin"),
     ],
 )
 def test_whether_a_kernel_takes_the_state_is_asked_once_a_forward(scheme, question, monkeypatch):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from addnorm.config import OptimizerRule
 from addnorm.errors import UserError, unknown
-from addnorm.layers.add_norm import NormThenAdd
+from addnorm.layers.add_norm_route import NormThenAdd
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import EPS, NORMS, NormKind, make_norm
 from addnorm.layers.route import Recipe, by_kernel

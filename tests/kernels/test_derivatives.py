@@ -95,12 +95,13 @@ def test_grey_levels_have_one():
 def test_a_norm_between_functions_of_one_input_has_its_own_share_alone():
     """The stream and the update are both made of `x`: each is counted once."""
     x = noise_like(torch.empty((4, 6), dtype=torch.float64)).requires_grad_()
-    from addnorm.kernels.add_norm import Kind, add_norm
+    from addnorm.kernels.add_norm import add_norm
+    from addnorm.kernels.norm_of_sum import NormOfSum
 
     weight = torch.linspace(0.5, 2, 6, dtype=torch.float64).requires_grad_()
 
     def norm(x: Tensor, weight: Tensor) -> Tensor:
-        return add_norm(x.sin(), x.sin().exp(), weight, None, Kind(eps=1e-5, centred=True))[1]
+        return add_norm(x.sin(), x.sin().exp(), weight, None, NormOfSum(eps=1e-5, centred=True))[1]
 
     assert torch.autograd.gradgradcheck(norm, (x, weight))
 

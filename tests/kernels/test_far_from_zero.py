@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addnorm.kernels import mhc_site
-from addnorm.kernels.add_norm import Kind, add_norm, add_norm_reference
+from addnorm.kernels.add_norm import add_norm, add_norm_reference
 from addnorm.kernels.depth_history import Norm, begin
 from addnorm.kernels.depth_history_call import LAYER
 from addnorm.kernels.mhc_read import Numbers
 from addnorm.kernels.mhc_weights import Form, Weights
+from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.layers.norm import LayerNorm
 from addnorm.testing.small_models import noise_like
 
-KIND = Kind(eps=1e-5, centred=True)
+KIND = NormOfSum(eps=1e-5, centred=True)
 WIDTHS = [3, 8, 33, 512]  # less than a vector, whole vectors, rests
 
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from addnorm.kernels import native
-from addnorm.kernels.add_norm import Kind, add_norm, add_norm_reference
+from addnorm.kernels.add_norm import add_norm, add_norm_reference
 from addnorm.kernels.depth_attention import depth_attention, depth_attention_reference
 from addnorm.kernels.mhc_read import Numbers, mhc_read, mhc_read_reference
+from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.kernels.normed_projection import normed_projection, normed_projection_reference
 from addnorm.kernels.rms_norm import rms_norm, rms_norm_reference
 from addnorm.kernels.rotary import turned, turned_reference
@@ -63,7 +64,7 @@ def _long(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-LAYER, RMS = Kind(eps=1e-5, centred=True), Kind(eps=1e-5, centred=False, alpha=1.5)
+LAYER, RMS = NormOfSum(eps=1e-5, centred=True), NormOfSum(eps=1e-5, centred=False, alpha=1.5)
 
 
 def without_bias(function: Callable[..., Any]) -> Callable[..., Any]:

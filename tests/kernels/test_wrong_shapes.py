@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from addnorm import schemes
-from addnorm.kernels.add_norm import Kind, add_norm
+from addnorm.kernels.add_norm import add_norm
 from addnorm.kernels.depth_history import begin
 from addnorm.kernels.few_rows import few_rows
+from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.kernels.rotary import turned
 from addnorm.layers.feedforward import FeedForward
 from addnorm.layers.norm import LayerNorm, RMSNorm
@@ -45,9 +46,9 @@ def test_a_norm_refuses_another_width(layer):
 def test_add_and_norm_refuses_a_gain_of_another_width():
     x = torch.randn(3, 8)
     with pytest.raises(RuntimeError):
-        add_norm(x, x, torch.ones(9), None, Kind(eps=1e-5, centred=True))
+        add_norm(x, x, torch.ones(9), None, NormOfSum(eps=1e-5, centred=True))
     with pytest.raises(RuntimeError):
-        add_norm(x, torch.randn(3, 9), torch.ones(8), None, Kind(eps=1e-5, centred=True))
+        add_norm(x, torch.randn(3, 9), torch.ones(8), None, NormOfSum(eps=1e-5, centred=True))
 
 
 def test_a_turn_refuses_angles_of_another_length_or_width():

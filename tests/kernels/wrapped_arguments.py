@@ -13,7 +13,7 @@ from torch.distributed._functional_collectives import AsyncCollectiveTensor
 
 import addnorm
 from addnorm.kernels import linear_routes
-from addnorm.kernels.add_norm import Kind, add_norm
+from addnorm.kernels.add_norm import add_norm
 from addnorm.kernels.depth_attention import depth_attention
 from addnorm.kernels.depth_history import Norm, begin, norms_fit
 from addnorm.kernels.depth_history_call import LAYER
@@ -21,6 +21,7 @@ from addnorm.kernels.few_rows import few_rows
 from addnorm.kernels.linear import linear
 from addnorm.kernels.mhc_read import Numbers, mhc_read
 from addnorm.kernels.mhc_weights import Form, Weights, read_reference
+from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.kernels.normed_projection import normed_projection
 from addnorm.kernels.rms_norm import rms_norm
 from addnorm.kernels.rotary import turned
@@ -42,7 +43,7 @@ def functions() -> int:
     numbers = Numbers(iterations=3, eps=1e-6)
     cases: list[tuple[Callable[..., Any], list[Tensor]]] = [
         (
-            lambda x, y, w, b: add_norm(x, y, w, b, Kind(eps=1e-5, centred=True)),
+            lambda x, y, w, b: add_norm(x, y, w, b, NormOfSum(eps=1e-5, centred=True)),
             [noise(3, D), noise(3, D), noise(D), noise(D)],
         ),
         (lambda x, w: rms_norm(x, w, 1e-5), [noise(3, D), noise(D)]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from addnorm.kernels import native
 from addnorm.kernels.derivatives import Grads, gradients, once, zeros_like_gradient
 from addnorm.kernels.gpu import choice
+from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.kernels.precision import centred, wide
 from addnorm.kernels.rebuild import rebuildable
 
@@ -23,27 +23,12 @@ _FORWARD = (*[_ADDRESS] * 4, _REAL, _REAL, _COUNT, _COUNT, _INT, *[_ADDRESS] * 4
 _BACKWARD = (*[_ADDRESS] * 4, _COUNT, _COUNT, _INT, *[_ADDRESS] * 4, _INT)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """Which norm.
-
-    Args:
-        eps: added to the variance, or to the mean square.
-        centred: the mean is taken out first: LayerNorm; otherwise RMSNorm.
-        alpha: a factor of the stream in the sum.
-    """
-
-    eps: float
-    centred: bool
-    alpha: float = 1.0
-
-
 def add_norm(
     stream: Float[Tensor, "*tokens d_model"],
     update: Float[Tensor, "*tokens d_model"] | None,
     weight: Float[Tensor, "d_model"],
     bias: Float[Tensor, "d_model"] | None,
-    kind: Kind,
+    kind: NormOfSum,
 ) -> tuple[Float[Tensor, "*tokens d_model"], Float[Tensor, "*tokens d_model"]]:
     """The sum `s = alpha x + y`, and its norm: `(s - mean) / sqrt(var + eps) w + b`, or `s / sqrt(mean(s^2) + eps) w`.
 
@@ -66,7 +51,7 @@ def add_norm(
 
 
 def add_norm_fused(
-    stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
+    stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: NormOfSum
 ) -> tuple[Tensor, Tensor]:
     """The same by a kernel, of what `fits`."""
     total, normed = _AddNorm.apply(stream, update, weight, bias, kind)
@@ -75,7 +60,7 @@ def add_norm_fused(
 
 
 def add_norm_reference(
-    stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
+    stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: NormOfSum
 ) -> tuple[Tensor, Tensor]:
     """The same, as the formula reads."""
     total = stream if update is None else kind.alpha * stream + update
@@ -112,7 +97,7 @@ def update_fits(stream: Tensor, update: Tensor) -> bool:
 
 
 def _forward(
-    stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
+    stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: NormOfSum
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sum, norm; and for backward each token's mean, counted from its first number, and inverse deviation."""
     x, y = stream.contiguous(), None if update is None else update.contiguous()
@@ -134,7 +119,7 @@ def _forward(
     return total, normed, mean, inverse
 
 
-def _norm_again(total: Tensor, weight: Tensor, bias: Tensor | None, kind: Kind) -> Tensor:
+def _norm_again(total: Tensor, weight: Tensor, bias: Tensor | None, kind: NormOfSum) -> Tensor:
     return _forward(total, None, weight, bias, kind)[1]
 
 
@@ -156,7 +141,7 @@ def _graph(ctx: Any, grad_total: Tensor | None, grad: Tensor | None) -> Grads:
 class _AddNorm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: Kind
+        ctx: Any, stream: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None, kind: NormOfSum
     ) -> tuple[Tensor, Tensor]:
         total, normed, mean, inverse = _forward(stream, update, weight, bias, kind)
         ctx.kind, ctx.types = kind, (None if update is None else update.dtype, None if bias is None else bias.dtype)
@@ -183,7 +168,7 @@ class _AddNorm(torch.autograd.Function):
         return of_stream, _as(grad, update_type), sums[0].to(weight.dtype), of_bias, None
 
 
-def _scaled(grad: Tensor | None, kind: Kind) -> Tensor | None:
+def _scaled(grad: Tensor | None, kind: NormOfSum) -> Tensor | None:
     return grad if grad is None or kind.alpha == 1 else grad * kind.alpha
 
 
@@ -192,7 +177,7 @@ def _as(grad: Tensor | None, dtype: torch.dtype | None) -> Tensor | None:
 
 
 def _backward(
-    total: Tensor, weight: Tensor, numbers: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor | None], kind: Kind
+    total: Tensor, weight: Tensor, numbers: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor | None], kind: NormOfSum
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the sum; and those of the weight and the bias, one row each."""
     of_norm, of_sum = (None if grad is None else grad.to(total.dtype).contiguous() for grad in grads)

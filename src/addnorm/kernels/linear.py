@@ -13,6 +13,7 @@ from addnorm.errors import UserError
 from addnorm.kernels import linear_routes
 from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
 from addnorm.kernels.few_rows import few_rows
+from addnorm.kernels.linear_routes import onednn
 from addnorm.kernels.native import has_address
 from addnorm.kernels.precision import uncast
 
@@ -73,11 +74,6 @@ def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same, in float64 and rounded once."""
     exact = x.double() @ weight.double().mT
     return (exact if bias is None else exact + bias.double()).to(x.dtype)
-
-
-def onednn(x: Float[Tensor, "tokens inputs"], weight: Tensor, bias: Tensor | None) -> Float[Tensor, "tokens outputs"]:
-    """`x W^T + b` by oneDNN; any strides."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def _graph_of(formula: Callable[..., Tensor]) -> Callable[..., Grads]:

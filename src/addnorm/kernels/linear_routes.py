@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from addnorm.errors import unknown
 from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.kernels import native
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 ROUTES = {torch.float32: ("torch", "onednn"), torch.bfloat16: ("torch", "float32")}
 GAIN = 1.25
@@ -126,9 +129,12 @@ def status() -> dict[str, str]:
     return {str(dtype).removeprefix("torch."): current(dtype) for dtype in ROUTES}
 
 
-def _runs(dtype: torch.dtype) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
-    from addnorm.kernels.linear import onednn
+def onednn(x: Float[Tensor, "tokens inputs"], weight: Tensor, bias: Tensor | None) -> Float[Tensor, "tokens outputs"]:
+    """`x W^T + b` by oneDNN; any strides."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
+
+def _runs(dtype: torch.dtype) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
     others: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "onednn": lambda x, weight: onednn(x, weight, None),
         "float32": lambda x, weight: F.linear(x.float(), weight.float()).to(x.dtype),

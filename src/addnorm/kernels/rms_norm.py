@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from addnorm.kernels.add_norm import Kind, add_norm_fused, fits
+from addnorm.kernels.add_norm import add_norm_fused, fits
 from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
+from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.kernels.precision import dot, wide
 from addnorm.kernels.rebuild import rebuildable
 
@@ -31,7 +32,7 @@ def rms_norm(
     if is_traced():
         return _forward(x, weight, eps)[0]
     if fits(x, None, weight):
-        return add_norm_fused(x, None, weight, None, Kind(eps=eps, centred=False))[1]
+        return add_norm_fused(x, None, weight, None, NormOfSum(eps=eps, centred=False))[1]
     return rebuildable(_RMSNorm.apply(x, weight, eps), _norm_again, x, weight, eps)
 
 

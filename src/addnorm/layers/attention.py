@@ -20,6 +20,7 @@ from addnorm.layers.norm import RMSNorm
 from addnorm.layers.one_token import attention_of_one
 from addnorm.layers.position import Rotary
 from addnorm.layers.views import Views, views_of
+from addnorm.layers.watched import is_only
 from addnorm.layers.window import reach_of, window_mixture
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Attention(nn.Module):
         context, views = context or Context(), views_of(x)
         for view in views if isinstance(x, Views) else (x,):
             check_vectors("what attends", view, self.d_model)
-        if context.cache is not None and (output := attention_of_one(self, views, context)) is not None:
+        if context.cache is not None and (output := self._of_one_token(views, context)) is not None:
             return output
         passed = context.passed_between(self.kind)
         heads = Views(self._queries(views.query, passed), *self._keys_and_values(views, passed))
@@ -140,6 +141,13 @@ class Attention(nn.Module):
             )
         mixing = {"sliding-window": self._near, "linear": self._linear}.get(self.kernel, self._full)
         return self._output(mixing(heads, context, passed), passed)
+
+    def _of_one_token(self, views: Views, context: Context) -> Tensor | None:
+        normed = not all(is_only(norm, nn.Identity) for norm in (self.q_norm, self.k_norm))
+        if self.training or self.kernel != "fused" or len(self.inside) or normed:
+            return None
+        linears = (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
+        return attention_of_one(self, linears, self.rotary, views, context)
 
     def _full(self, heads: Views, context: Context, passed: dict[str, Tensor]) -> Tensor:
         query, key, value = self._turned(heads, context, passed)

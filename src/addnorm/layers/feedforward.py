@@ -84,8 +84,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*tokens d_model"], *_: Any) -> Float[Tensor, "*tokens d_model"]:
         """Each token alone."""
-        if (output := feedforward_of_one(self, x)) is not None:
-            return output
+        if not (self.training or torch.is_grad_enabled() or len(self.inside)):
+            linears = (self.fc1, self.fc2) if self.gate is None else (self.fc1, self.gate, self.fc2)
+            if (output := feedforward_of_one(linears, self.activation, x)) is not None:
+                return output
         output = mapped(self.fc2, self._activated(x))
         return F.dropout(output, self.output_dropout, self.training) if self.output_dropout else output
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm.errors import unknown
-from addnorm.kernels.add_norm import Kind, add_norm_fused, fits
+from addnorm.kernels.add_norm import add_norm_fused, fits
+from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.kernels.precision import wide
 from addnorm.kernels.rebuild import rebuildable
 from addnorm.kernels.rms_norm import rms_norm
@@ -37,7 +38,7 @@ class LayerNorm(nn.LayerNorm):
             return super().forward(input)
         # Under a GPU's autocast the result is float32, which the kernel's is not.
         if fits(input, None, self.weight, self.bias) and (input.is_cpu or not _is_cast(input)):
-            return add_norm_fused(input, None, self.weight, self.bias, Kind(eps=self.eps, centred=True))[1]
+            return add_norm_fused(input, None, self.weight, self.bias, NormOfSum(eps=self.eps, centred=True))[1]
         return rebuildable(self._eager(input), self._eager, input)
 
     def _eager(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.kernels.depth_attention import depth_attention
-from addnorm.layers.depth_history import DepthMixture, Sources, norm_of_sum
+from addnorm.layers.depth_history_route import DepthMixture, Sources, norm_of_sum
 from addnorm.layers.norm import EPS, NormKind, make_norm
 from addnorm.residual import Connection, Exit
 

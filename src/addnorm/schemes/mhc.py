@@ -23,7 +23,7 @@ from addnorm.checks import check_at_least, check_count, check_finite, check_posi
 from addnorm.config import OptimizerRule
 from addnorm.kernels.mhc_read import Numbers, mhc_read, scale_of_rows
 from addnorm.kernels.streams import add_update
-from addnorm.layers.mhc import Mixing
+from addnorm.layers.mhc_route import Mixing
 from addnorm.layers.norm import make_norm
 from addnorm.residual import Connection, Scheme, Site
 from addnorm.schemes._streams import ReadFrom, Reduce, StreamScheme, check_read_from, read_logits

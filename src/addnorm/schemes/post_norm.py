@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from addnorm.checks import check_positive
 from addnorm.errors import unknown
-from addnorm.layers.add_norm import add_and_norm
+from addnorm.layers.add_norm_route import add_and_norm
 from addnorm.layers.norm import NORMS, NormKind, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site
 

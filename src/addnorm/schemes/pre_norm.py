@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from addnorm.checks import check_positive
-from addnorm.layers.add_norm import NormThenAdd
+from addnorm.layers.add_norm_route import NormThenAdd
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site
 

@@ -13,20 +13,21 @@ from torch import Tensor
 
 from addnorm import Transformer
 from addnorm.kernels import mhc_site, native
-from addnorm.kernels.add_norm import Kind, add_norm, add_norm_reference, fits
+from addnorm.kernels.add_norm import add_norm, add_norm_reference, fits
 from addnorm.kernels.gpu import add_norm_launch as gpu_add_norm
 from addnorm.kernels.gpu import choice
 from addnorm.kernels.gpu import mhc_launch as gpu_mhc
 from addnorm.kernels.mhc_read import Numbers
 from addnorm.kernels.mhc_weights import Form, Weights, read_reference
+from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.schemes.mhc import MHC
 from addnorm.testing.small_models import noise_like, tokens
 from agreement import TOLERANCE, assert_agree, outcome, scatter_
 
 KINDS = {
-    "layer": Kind(eps=1e-5, centred=True),
-    "rms": Kind(eps=1e-5, centred=False, alpha=1.5),
-    "scaled layer": Kind(eps=1e-5, centred=True, alpha=0.7),
+    "layer": NormOfSum(eps=1e-5, centred=True),
+    "rms": NormOfSum(eps=1e-5, centred=False, alpha=1.5),
+    "scaled layer": NormOfSum(eps=1e-5, centred=True, alpha=0.7),
 }
 SIZES = [((1,), 1), ((7,), 3), ((2, 3), 33), ((130,), 512)]
 # Eight bits: half a unit in the last place is 2^-9 of a number, and a sum of a few rounded numbers has a few of those.
@@ -61,7 +62,7 @@ def learning(given: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_add_and_norm_equals_its_reference(size: Any, kind: Kind, launches: list[str]) -> None:
+def test_add_and_norm_equals_its_reference(size: Any, kind: NormOfSum, launches: list[str]) -> None:
     given = learning(add_norm_inputs(size))
     ours = outcome(lambda: add_norm(*given.values(), kind), given)
     assert launches == ["forward", "backward"]
@@ -70,7 +71,7 @@ def test_add_and_norm_equals_its_reference(size: Any, kind: Kind, launches: list
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("narrow", [("stream", "update"), ("update",)], ids=str)
-def test_bfloat16_keeps_its_precision(narrow: tuple[str, ...], kind: Kind, launches: list[str]) -> None:
+def test_bfloat16_keeps_its_precision(narrow: tuple[str, ...], kind: NormOfSum, launches: list[str]) -> None:
     exact = add_norm_inputs(((5,), 33))
     exact |= {name: exact[name].bfloat16() for name in narrow}
     given = learning(exact)
@@ -86,7 +87,7 @@ def test_the_norm_alone_and_a_norm_without_a_bias(launches: list[str]) -> None:
     for kind in KINDS.values():
         named = {name: given[name] for name in ("stream", "weight")}
 
-        def ours(function: Any, kind: Kind = kind) -> Tensor:
+        def ours(function: Any, kind: NormOfSum = kind) -> Tensor:
             return function(given["stream"], None, given["weight"], None, kind)[1]
 
         assert_close(outcome(lambda: ours(add_norm), named), outcome(lambda: ours(add_norm_reference), named), 1e-5)

@@ -14,7 +14,8 @@ from torch import Tensor
 from addnorm.bench.alternation import alternate
 from addnorm.bench.ratios import spread
 from addnorm.bench.row import Figure, Goal, OnProgress, Result, Row, Times
-from addnorm.kernels.add_norm import Kind, add_norm
+from addnorm.kernels.add_norm import add_norm
+from addnorm.kernels.norm_of_sum import NormOfSum
 
 COPY = "copy"
 FORWARD, BACKWARD = "forward", "backward"
@@ -76,7 +77,7 @@ class AddNormBandwidth(Row):
         torch.manual_seed(0)
         x, y, g, h = torch.randn(4, self.tokens, self.d_model).unbind()
         weight, bias = torch.ones(self.d_model), torch.zeros(self.d_model)
-        layer, rms = Kind(eps=EPS, centred=True), Kind(eps=EPS, centred=False)
+        layer, rms = NormOfSum(eps=EPS, centred=True), NormOfSum(eps=EPS, centred=False)
         cases: dict[str, _Case] = {
             "add + LayerNorm": _Case(lambda x, y, w, b: add_norm(x, y, w, b, layer), (x, y, weight, bias), (g, h)),
             "add + RMSNorm": _Case(lambda x, y, w: add_norm(x, y, w, None, rms), (x, y, weight), (g, h)),

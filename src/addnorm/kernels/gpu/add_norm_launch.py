@@ -12,7 +12,7 @@ from addnorm.kernels.gpu import choice
 from addnorm.kernels.gpu.add_norm_kernels import add_norm_backward, add_norm_forward
 
 if TYPE_CHECKING:
-    from addnorm.kernels.add_norm import Kind
+    from addnorm.kernels.norm_of_sum import NormOfSum
 
 HELD = 4096
 """Numbers of a tensor that a program holds if its rows are short."""
@@ -41,7 +41,7 @@ def tile(d: int) -> Tile:
 
 
 def forward(
-    x: Tensor, y: Tensor | None, parameters: tuple[Tensor, Tensor | None], kind: Kind, results: tuple[Tensor, ...]
+    x: Tensor, y: Tensor | None, parameters: tuple[Tensor, Tensor | None], kind: NormOfSum, results: tuple[Tensor, ...]
 ) -> None:
     """Fill in the sum, the norm, the means and the inverse deviations.
 
@@ -62,7 +62,7 @@ def forward(
 
 
 def backward(
-    total: Tensor, weight: Tensor, numbers: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor | None], kind: Kind
+    total: Tensor, weight: Tensor, numbers: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor | None], kind: NormOfSum
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the sum; and those of the weight and the bias, one row each.
 

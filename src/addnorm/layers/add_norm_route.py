@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from addnorm.kernels.add_norm import Kind, add_norm_fused, fits, update_fits
+from addnorm.kernels.add_norm import add_norm_fused, fits, update_fits
+from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.layers.norm import LayerNorm, is_few, is_plain
 from addnorm.layers.route import Recipe, Route
 
@@ -37,12 +38,12 @@ def add_and_norm(
     return total, norm(total)
 
 
-def _told(norm: nn.Module, alpha: float = 1.0) -> tuple[Tensor, Tensor | None, Kind] | None:
+def _told(norm: nn.Module, alpha: float = 1.0) -> tuple[Tensor, Tensor | None, NormOfSum] | None:
     """What the kernel is told of a norm that it knows and nobody watches."""
     if not is_plain(norm):
         return None
     centred = isinstance(norm, LayerNorm)
-    return norm.weight, norm.bias if centred else None, Kind(eps=norm.eps, centred=centred, alpha=alpha)
+    return norm.weight, norm.bias if centred else None, NormOfSum(eps=norm.eps, centred=centred, alpha=alpha)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +95,9 @@ class _FewTokens(Route):
 class _NormedSums(Route):
     """Each sum, and its norm for the next site, in one pass over memory."""
 
-    def __init__(self, first: nn.Module, told: Sequence[tuple[Tensor, Tensor | None, Kind]], stream: Tensor) -> None:
+    def __init__(
+        self, first: nn.Module, told: Sequence[tuple[Tensor, Tensor | None, NormOfSum]], stream: Tensor
+    ) -> None:
         self.first, self.told, self.stream = first, iter(told), stream
 
     def enter(self, state: Tensor) -> Tensor:
