@@ -235,8 +235,13 @@ def state_detached(net: Net, place: Place) -> None:
 
 
 @fault("vanishing gradient")
-def trunk_saturated(net: Net, place: Place) -> None:
-    joined(net, place, lambda x, update: torch.tanh(40 * (x + update)))
+def state_nearly_detached(net: Net, place: Place) -> None:
+    joined(net, place, lambda x, update: (x + update).detach() + 1e-4 * ((x + update) - (x + update).detach()))
+
+
+@fault("dropped skip")
+def trunk_through_tanh(net: Net, place: Place) -> None:
+    joined(net, place, lambda x, update: torch.tanh(x + update))
 
 
 @fault("exploding gradient")
@@ -275,7 +280,11 @@ def root_of_negative(net: Net, place: Place) -> None:
 
 def places(num_layers: int) -> list[Place]:
     """Near the entrance, in the middle, near the exit."""
-    chosen: list[tuple[int, Which]] = [(1, "feedforward"), (num_layers // 2, "attention"), (num_layers - 2, "feedforward")]
+    chosen: list[tuple[int, Which]] = [
+        (1, "feedforward"),
+        (num_layers // 2, "attention"),
+        (num_layers - 2, "feedforward"),
+    ]
     return [Place(layer, which) for layer, which in chosen]
 
 

@@ -142,7 +142,8 @@ class Skeleton:
         widest = max((max(other.tensor.shape, default=1) for other in others if other.constant), default=1)
         return widest <= 1 or 4 * widest <= max(value.tensor.shape[-2:])
 
-    def _is_norm(self, call: Call) -> bool:
+    def is_norm(self, call: Call) -> bool:
+        """Whether a call normalises: by what it computes, or by its name where it has no matrix."""
         if not call.inputs or len(call.outputs) != 1 or call.last < 0:
             return False
         given, made = self.value(call.inputs[0]), self.value(call.outputs[0])
@@ -161,7 +162,7 @@ class Skeleton:
         """Modules first, the outermost where one holds another; then functions, then what is written out."""
         covered = -1
         for call in self.tape.calls:
-            if call.first >= covered and self._is_norm(call):
+            if call.first >= covered and self.is_norm(call):
                 self.norms.setdefault(call.outputs[0], (call.inputs[0], call.name))
                 covered = call.last
         inside = {op for call in self.tape.calls if call.outputs and call.outputs[0] in self.norms for op in _ops(call)}

@@ -1,0 +1,51 @@
+"""A sublayer beside those that do the same at other depths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from addnorm.diagnosis.evidence import Line, SiteFacts, block_of
+
+NEAREST = 4
+
+
+def peers(line: Line, site: SiteFacts) -> list[SiteFacts]:
+    """All others of its role."""
+    return [other for other in line.sites if other is not site and other.role == site.role]
+
+
+def beside(line: Line, site: SiteFacts, figure: Callable[[SiteFacts], float]) -> float | None:
+    """The median of a figure over the nearest peers; None if there are fewer than two."""
+    at = line.sites.index(site)
+    near = sorted(peers(line, site), key=lambda other: abs(line.sites.index(other) - at))[:NEAREST]
+    return median(figure(other) for other in near) if len(near) > 1 else None
+
+
+def number(line: Line, name: str) -> int | None:
+    """The site of a sublayer, or where it would be among the others, by depth and by its place within a block."""
+    for i, site in enumerate(line.sites):
+        if site.name == name:
+            return i
+    roles = list(dict.fromkeys(site.role for site in line.sites))
+    role = name[len(block_of(name)) + 1 :]
+    place = (depth(name), roles.index(role) if role in roles else 0)
+    return sum((depth(site.name), roles.index(site.role)) < place for site in line.sites)
+
+
+def depth(name: str) -> tuple[int, ...]:
+    """The number of the block in a dotted name.
+
+    >>> depth("layers.3.mlp")
+    (3,)
+    """
+    return tuple(int(part) for part in block_of(name).split(".") if part.isdecimal())
+
+
+def some(names: Sequence[str]) -> str:
+    """A few of them.
+
+    >>> some(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
