@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from statistics import median
+from collections.abc import Sequence
 
 from addnorm.diagnosis.evidence import Line, SiteFacts, block_of
 
@@ -15,11 +14,10 @@ def peers(line: Line, site: SiteFacts) -> list[SiteFacts]:
     return [other for other in line.sites if other is not site and other.role == site.role]
 
 
-def beside(line: Line, site: SiteFacts, figure: Callable[[SiteFacts], float]) -> float | None:
-    """The median of a figure over the nearest peers; None if there are fewer than two."""
+def nearest(line: Line, site: SiteFacts) -> list[SiteFacts]:
+    """The nearest of its peers."""
     at = line.sites.index(site)
-    near = sorted(peers(line, site), key=lambda other: abs(line.sites.index(other) - at))[:NEAREST]
-    return median(figure(other) for other in near) if len(near) > 1 else None
+    return sorted(peers(line, site), key=lambda other: abs(line.sites.index(other) - at))[:NEAREST]
 
 
 def number(line: Line, name: str) -> int | None:

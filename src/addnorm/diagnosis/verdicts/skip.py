@@ -66,12 +66,12 @@ def _scaled(line: Line) -> list[Finding]:
     for site in fitted:
         others = [other.skip for other in fitted if other is not site]
         usual = median(others) if len(others) > 2 else 0.0
-        if usual == 0 or sum(abs(other / usual - 1) < EXACT for other in others) < 0.75 * len(others):
+        if usual == 0 or sum(abs(other / usual - 1) < EXACT for other in others) < 0.75 * (len(line.sites) - 1):
             continue
         ratio = site.skip / usual
         if abs(ratio - 2) < EXACT:
             found.append(_finding("doubled skip", line, site, usual, "Add the state once."))
-        elif not 1 / FAR < ratio < FAR:
+        elif 0 < ratio < 1 / FAR or ratio > FAR:
             found.append(_finding("mis-scaled skip", line, site, usual, "Give the skip the factor of the others."))
     return found
 
