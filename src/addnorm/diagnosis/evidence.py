@@ -186,13 +186,14 @@ def _learning(model: nn.Module, trained: set[str], loss: Tensor) -> set[str]:
 
 
 def _groups(tape: Tape, found: list[Path]) -> list[list[Path]]:
-    """Trunks that follow each other within one list of blocks, with the same width."""
-    groups: dict[tuple[str, int], list[Path]] = {}
+    """Trunks of which one follows from the other, within one list of blocks, with the same width."""
+    groups: dict[tuple[str, int], list[list[Path]]] = {}
     for path in sorted(found, key=lambda path: path.entrance):
-        name = _name(path.trunk.sublayers[0])
-        key = (_container(block_of(name) or name), tape.values[path.entrance].tensor.shape[-1])
-        groups.setdefault(key, []).append(path)
-    return list(groups.values())
+        name, start = _name(path.trunk.sublayers[0]), tape.values[path.entrance]
+        earlier = groups.setdefault((_container(block_of(name) or name), start.tensor.shape[-1]), [])
+        before = next((group for group in earlier if start.depends_on(tape.values[group[-1].sites[-1].add.out])), None)
+        earlier.append([path]) if before is None else before.append(path)
+    return [group for earlier in groups.values() for group in earlier]
 
 
 def _line(skeleton: Skeleton, group: list[Path], gradients: dict[int, Tensor], learning: set[str]) -> Line:

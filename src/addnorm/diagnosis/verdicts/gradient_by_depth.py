@@ -21,7 +21,7 @@ def _of(line: Line, part: list[SiteFacts]) -> list[Finding]:
     found = []
     for site in reversed(part):
         above, below = site.gradient_after, site.gradient_before or 0.0
-        if not above or (site.gradient_before is None and site.learns):
+        if not above or (site is part[0] and site.gradient_before is None and site.learns):
             continue
         if below < FALL * above:
             cut = next((other for other in part if other.detached), site)
