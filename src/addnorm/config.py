@@ -32,7 +32,7 @@ INIT_RULES = ("xavier", "normal")
 
 @dataclass(frozen=True, kw_only=True)
 class LayerShape:
-    """The shape of a Transformer's layers and of what enters and leaves them."""
+    """The shape of a layer, and of what enters and leaves the layers."""
 
     d_model: Count = 64
     """Width."""
@@ -151,7 +151,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How it is trained, but for the learning rate and the budget."""
+    """How it is trained: all but the learning rate and the budget."""
 
     warm_up: Probability = 0.05
     """Share of the budget over which the learning rate rises linearly from zero; 0 is no warm-up."""

@@ -132,6 +132,11 @@ class Problem(ABC):
         """Tokens of a training step."""
         return self.tokens_per_example * self.config.batch_size
 
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """Steps that see as many examples as there are; None where a task does not say."""
+        return None
+
     def build(self, config: RunConfig | None = None) -> nn.Module:
         """The body with its head, with fresh weights."""
         return self.reader.build(config or self.config)

@@ -196,7 +196,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stood(tmp_path: Path, monkey
 
     def stop_at_plain(progress: StudyProgress) -> None:
         seen.append(progress)
-        if any("plain" in name and share > 0 for name, share in progress.running):
+        if any("plain" in run.name and run.share > 0 for run in progress.running):
             threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGTERM)).start()
 
     with pytest.raises(Interrupted) as stop:

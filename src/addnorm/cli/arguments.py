@@ -9,10 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, TypedDict, get_args, get_origin
+from typing import Any, Literal, Optional, TypedDict, get_args, get_origin
 
-from addnorm.cli.flags import Flag
+from addnorm.cli.flags import Flag, in_words
 from addnorm.errors import UserError, unknown
 from addnorm.specification import split
 
@@ -35,6 +34,7 @@ def scan(command: str, words: Sequence[str], flags: Mapping[str, Flag]) -> dict[
     """
     if any("\0" in word for word in words):
         raise UserError("an argument holds a NUL character; no name or text may.")
+    flags = {**flags, **{_field_name(alias): flag for flag in flags.values() for alias in flag.aliases}}
     entries: dict[str, Entry] = {}
     loose: list[str] = []
     rest = list(words)
@@ -75,18 +75,6 @@ def convert(command: str, entries: Mapping[str, Entry], flags: Mapping[str, Flag
     return values
 
 
-def show_help(command: str, description: str, flags: Mapping[str, Flag]) -> str:
-    """The help text of a command."""
-    import tyro
-
-    page = io.StringIO()
-    shown = TypedDict("Flags", {name: _shown(flag) for name, flag in flags.items()}, total=False)  # type: ignore
-    switches: Any = {name: flag.default for name, flag in flags.items() if flag.is_switch}
-    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
-        tyro.cli(shown, prog=f"addnorm {command}", description=description, args=["--help"], default=switches)
-    return page.getvalue()
-
-
 def split_list(text: str) -> list[str]:
     """The items of a list written with commas; those inside brackets belong to an item.
 
@@ -116,28 +104,19 @@ def unknown_word(what: str, came: str, allowed: Sequence[str], see: str) -> User
     return UserError(f"{what} '{came}' is unknown{hint} `{see}` lists what is allowed.")
 
 
-def in_words(value: Any) -> str:
-    """A value as one would type it.
-
-    >>> in_words((2, 24)), in_words(0.002), in_words(None)
-    ('2 24', '0.002', 'none')
-    """
-    if isinstance(value, tuple):
-        return " ".join(map(in_words, value))
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _is_flag(word: str) -> bool:
     """`--name`, `-n`; not `-1`, `-.5`, `-`."""
     return re.match(r"--[^\s]|-[A-Za-z]", word) is not None
 
 
+def _field_name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
 def _entry(command: str, word: str, rest: list[str], flags: Mapping[str, Flag]) -> Entry:
     """The entry that a flag opens; its values are taken from the rest."""
     typed, equals, value = word.partition("=")
-    name = typed.removeprefix("--").replace("-", "_") if typed.startswith("--") else ""
+    name = _field_name(typed) if typed.startswith("--") else ""
     off = name.removeprefix("no_")
     if off in flags and flags[off].is_switch:
         if equals:
@@ -206,24 +185,3 @@ def _wrong(entry: Entry) -> UserError:
         return unknown(entry.source, came, get_args(flag.type))
     hint = "" if flag.required or flag.default is None else f", such as {in_words(flag.default)}"
     return UserError(f"{entry.source} {came} is not allowed; give {flag.expects()}{hint}.")
-
-
-def _shown(flag: Flag) -> Any:
-    """A flag's type as the help page shows it.
-
-    Lists are shown as one text with a metavar of its own: a tuple would make tyro import typeguard, 80 ms.
-    """
-    import tyro
-
-    item = get_args(flag.type)[0] if flag.is_list else flag.type
-    metavar: str | None = {int: "INT", float: "FLOAT", Path: "PATH"}.get(item, "TEXT")
-    if flag.is_list:
-        metavar = f"{metavar} [{metavar} ...]"
-    elif item is bool or get_origin(item) is Literal:
-        metavar = None
-    markers = [tyro.conf.Positional] if flag.positional else []
-    markers += [tyro.conf.FlagCreatePairsOff] if flag.default is False else []
-    said = flag.required or flag.is_switch and not flag.default or "Default: " in flag.text
-    default = "" if said else f"(default: {in_words(flag.default)})"
-    described = tyro.conf.arg(help=flag.text, metavar=metavar, help_behavior_hint=default)
-    return Annotated[(str if flag.is_list else flag.type, described, *markers)]  # type: ignore

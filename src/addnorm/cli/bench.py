@@ -20,7 +20,7 @@ FILE = "bench.json"
 class BenchOptions:
     """Which rows, how thoroughly, and where the results go."""
 
-    rows: tuple[str, ...] = field(default=(), metadata={"positional": True})
+    rows: tuple[str, ...] = field(default=(), metadata={"positional": "ROW"})
     """Rows to measure, by name; --list shows them. Default: all."""
     rounds: int | None = None
     """How often every arm has its turn. Default: each row's own number, 3 to 15."""

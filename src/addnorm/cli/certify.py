@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class CertifyOptions:
     """Which scheme, and with what it is compared."""
 
-    scheme: str = field(metadata={"positional": True})
+    scheme: str = field(metadata={"positional": "SCHEME"})
     """The scheme, with optional fields: "mhc(streams=3)"; or a Python file that defines one."""
     against: str | None = None
     """A scheme that it should equal; what differs is named. Default: none, since the scheme is the catalogue's own."""

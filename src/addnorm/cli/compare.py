@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from addnorm.cli.invoke import invoke
+from addnorm.cli.options import Passes, Watching
 from addnorm.cli.task_defaults import of_task
 from addnorm.studies.spec import CompareConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions:
+class CompareOptions(Passes, Watching):
     """What to do with the comparison."""
 
     out: Path | None = None
@@ -41,6 +42,10 @@ def _compare(spec: CompareConfig, options: CompareOptions) -> int:
     """Train small Transformers that differ only in their residual scheme, and say which train and what each costs.
 
     Lists take blanks or commas: --layers 4 24 or --layers 4,24.
+
+    Examples:
+      addnorm compare --schemes pre-norm,post-norm,deep-norm --layers 4 24
+      addnorm compare --task classification --seeds 3 --steps 200 --dry-run
     """
     if options.dry_run:
         return _dry_run(spec, options)
@@ -65,7 +70,7 @@ def _run(spec: CompareConfig, out: Path, options: CompareOptions) -> tuple[dict[
     """Train, write the reports, say where they are."""
     from addnorm.cli.progress import Live, span
 
-    with Live(quiet=options.json) as live:
+    with Live(options.json or options.quiet, options.log_every) as live:
         live.doing("loading torch")
         from addnorm.reports.report import write_reports
         from addnorm.studies.compare import compare
@@ -82,7 +87,7 @@ def _dry_run(spec: CompareConfig, options: CompareOptions) -> int:
     from addnorm.cli.cost_table import legend, table
     from addnorm.cli.progress import Live
 
-    with Live(quiet=options.json) as live:
+    with Live(options.json or options.quiet, options.log_every) as live:
         live.doing("measuring a few steps of every arm")
         from addnorm.studies.dry_run import estimate, total_wall_s
 

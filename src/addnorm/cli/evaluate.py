@@ -15,7 +15,7 @@ from addnorm.cli.invoke import invoke
 class EvaluateOptions:
     """Which run, on which items."""
 
-    run: Path = field(metadata={"positional": True})
+    run: Path = field(metadata={"positional": "RUN"})
     """Folder of a run, as `addnorm train` and `addnorm compare` leave it."""
     task: str | None = None
     """The Python file of the run's task, where it has one of its own: a run is data, and its folder runs no code."""
@@ -46,6 +46,10 @@ def _evaluate(options: EvaluateOptions) -> int:
     """A trained model by its field's own metrics, each beside what a trivial answer gets.
 
     The figures also go to RUN/scores-SPLIT.json, pictures and samples beside them where the task makes some.
+
+    Examples:
+      addnorm evaluate runs/translation
+      addnorm evaluate runs/translation --data other.tsv --limit 500 --json
     """
     from addnorm.cli import console
     from addnorm.cli.progress import Live

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
@@ -11,6 +12,21 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+ALIASES = {
+    "batch_size": ("--bs",),
+    "clip_norm": ("--grad-clip",),
+    "context": ("--seq-len",),
+    "d_model": ("--dim",),
+    "accumulate": ("--grad-accum",),
+    "layers": ("--depth",),
+    "learning_rate": ("--lr",),
+    "learning_rates": ("--lr",),
+    "num_heads": ("--heads",),
+    "num_layers": ("--depth",),
+    "warm_up": ("--warmup",),
+    "weight_decay": ("--wd",),
+}
+"""What the field of machine learning calls a flag for short."""
 NOUNS = {int: "whole number", float: "number", str: "text", Path: "path"}
 
 
@@ -24,14 +40,22 @@ class Flag:
     """Without None."""
     default: Any
     text: str
+    group: str
+    """The heading that it stands under in the help."""
     optional: bool = False
     """Whether None is allowed."""
-    positional: bool = False
+    positional: str = ""
+    """What it is called where it is given by its place: `RUN`."""
 
     @property
     def flag(self) -> str:
         """As typed: `--num-heads`."""
-        return self.name.upper() if self.positional else f"--{self.name.replace('_', '-')}"
+        return self.positional or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Shorter ways to type it: `--lr`."""
+        return () if self.positional else ALIASES.get(self.name, ())
 
     @property
     def is_switch(self) -> bool:
@@ -75,8 +99,14 @@ def _origin(owner: type, name: str) -> type:
     return next(base for base in reversed(owner.__mro__) if name in inspect.get_annotations(base))
 
 
+def _heading(owner: type) -> str:
+    """What a dataclass says of itself, up to the first pause."""
+    return re.split(r"[.:]", inspect.getdoc(owner) or "")[0]
+
+
 def _flag(owner: type, field: Field[Any]) -> Flag:
     kind, optional = _without_none(_hints(owner)[field.name])
+    place = field.metadata.get("positional", "")
     return Flag(
         name=field.name,
         owner=owner,
@@ -84,7 +114,8 @@ def _flag(owner: type, field: Field[Any]) -> Flag:
         default=field.default,
         text=_texts(owner).get(field.name, ""),
         optional=optional,
-        positional=bool(field.metadata.get("positional")),
+        group="Arguments" if place else _heading(_origin(owner, field.name)),
+        positional=place,
     )
 
 
@@ -130,3 +161,16 @@ def _texts_of_class(node: ast.ClassDef) -> dict[str, str]:
         and isinstance(text.value, ast.Constant)
         and isinstance(text.value.value, str)
     }
+
+
+def in_words(value: Any) -> str:
+    """A value as one would type it.
+
+    >>> in_words((2, 24)), in_words(0.002), in_words(None)
+    ('2 24', '0.002', 'none')
+    """
+    if isinstance(value, tuple):
+        return " ".join(map(in_words, value))
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -15,9 +15,9 @@ from addnorm.errors import UserError
 class GenerateOptions:
     """What is continued, and how the next token is chosen."""
 
-    run: Path = field(metadata={"positional": True})
+    run: Path = field(metadata={"positional": "RUN"})
     """Folder of a run, as `addnorm train` and `addnorm compare` leave it."""
-    prompt: str = field(metadata={"positional": True})
+    prompt: str = field(metadata={"positional": "PROMPT"})
     """Text to continue."""
     task: str | None = None
     """The Python file of the run's task, where it has one of its own: a run is data, and its folder runs no code."""
@@ -57,6 +57,10 @@ def _generate(options: GenerateOptions) -> int:
     """Continue a text with a trained model.
 
     For a text that begins with a dash: addnorm generate RUN -- "-text".
+
+    Examples:
+      addnorm generate runs/shakespeare "ROMEO:"
+      addnorm generate runs/shakespeare "ROMEO:" --max-new-tokens 500 --temperature 0.6 --seed 3
     """
     from addnorm.cli import console
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from addnorm.cli.arguments import Entry, convert, scan, show_help
+from addnorm.cli.arguments import Entry, convert, scan
 from addnorm.cli.flags import flags_of
 from addnorm.consent import refuse_code, trusting
 from addnorm.specification import files_in
@@ -19,8 +19,13 @@ CODE = {"task", "scheme", "schemes", "baseline"}
 """Fields whose values may name Python files."""
 CODE = {"task", "scheme", "schemes", "baseline"}
 """Fields whose values may name Python files."""
-Complete = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""From the values that were given for the first part to those with the defaults that depend on them."""
+Complete = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+"""From the values that were given for the first part, and for the others, to the first's with what depends on them."""
+
+
+def as_given(values: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The values alone."""
+    return dict(values)
 
 
 def invoke(
@@ -29,7 +34,7 @@ def invoke(
     words: Sequence[str],
     *parts: type,
     stored: str = "",
-    complete: Complete = dict,
+    complete: Complete = as_given,
 ) -> int:
     """Run a command.
 
@@ -50,7 +55,9 @@ def invoke(
     """
     flags = flags_of(*parts)
     if {"-h", "--help"} & set(words[: words.index("--")] if "--" in words else words):
-        print(show_help(name, inspect.getdoc(run) or "", flags), end="")
+        from addnorm.cli.help import page
+
+        print(page(name, inspect.getdoc(run) or "", flags), end="")
         return 0
     entries = scan(name, words, flags)
     file = _config_file(name, entries, stored)
@@ -64,8 +71,9 @@ def invoke(
         entries = stored_entries | entries
     values = convert(name, entries, flags)
     given = [{key: value for key, value in values.items() if flags[key].owner is part} for part in parts]
+    options = {key: value for part in given[1:] for key, value in part.items()}
     with trusting(*(word for field in CODE & entries.keys() for word in entries[field].words)):
-        made = [part(**own) for part, own in zip(parts, [complete(given[0]), *given[1:]], strict=True)]
+        made = [part(**own) for part, own in zip(parts, [complete(given[0], options), *given[1:]], strict=True)]
         if getattr(made[-1], "print_config", False):
             return _print_config(made[0])
         _choose_kernels()

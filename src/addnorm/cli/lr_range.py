@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addnorm.cli.invoke import invoke
+from addnorm.cli.options import Watching
 from addnorm.cli.task_defaults import of_task
 from addnorm.config import RunConfig, Sweep
 
@@ -21,7 +22,7 @@ ROWS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class LrRangeOptions(Sweep):
+class LrRangeOptions(Sweep, Watching):
     """Which rates, and what to do with what was seen."""
 
     config: Path | None = None
@@ -38,7 +39,12 @@ def command(words: Sequence[str]) -> int:
 
 
 def _lr_range(config: RunConfig, options: LrRangeOptions) -> int:
-    """Find a learning rate: one short run of the model that `addnorm train` would train, at rising rates."""
+    """Find a learning rate: one short run of the model that `addnorm train` would train, at rising rates.
+
+    Examples:
+      addnorm lr-range --scheme mhc --depth 12
+      addnorm lr-range --task translation --low 1e-5 --high 0.1 --points 100
+    """
     from addnorm.cli import console
 
     test = _run(config, options)
@@ -58,7 +64,7 @@ def _lr_range(config: RunConfig, options: LrRangeOptions) -> int:
 def _run(config: RunConfig, options: LrRangeOptions) -> RangeTest:
     from addnorm.cli.progress import Live
 
-    with Live(quiet=options.json) as live:
+    with Live(options.json or options.quiet, options.log_every) as live:
         live.doing("loading torch")
         from addnorm.training.lr_range import range_test
 

@@ -15,11 +15,11 @@ from addnorm.errors import UserError
 class PredictOptions:
     """Which run answers, and what it is asked."""
 
-    run: Path = field(metadata={"positional": True})
+    run: Path = field(metadata={"positional": "RUN"})
     """Folder of a run, as `addnorm train` and `addnorm compare` leave it."""
-    given: str = field(metadata={"positional": True})
+    given: str = field(metadata={"positional": "INPUT"})
     """What the task takes: a text, or the path of an image, a video or a folder of frames."""
-    beside: str | None = field(default=None, metadata={"positional": True})
+    beside: str | None = field(default=None, metadata={"positional": "SECOND"})
     """A second text, where the task takes two: the context of a question, the other sentence."""
     task: str | None = None
     """The Python file of the run's task, where it has one of its own: a run is data, and its folder runs no code."""
@@ -40,6 +40,10 @@ def _predict(options: PredictOptions) -> int:
     """What a trained model answers: a translation, a label, an answer, an image, the next frames.
 
     For a text that begins with a dash: addnorm predict RUN -- "-text".
+
+    Examples:
+      addnorm predict runs/translation "In the beginning was the word."
+      addnorm predict runs/answers "Who was it?" "It was the cat."
     """
     from addnorm.cli import console
     from addnorm.cli.progress import Live

@@ -1,7 +1,9 @@
-"""Live progress with the time that is left, on standard error; nothing where that is not a terminal."""
+"""Live progress with the time that is left, on standard error: a bar on a terminal, else a plain line now and then."""
 
 from __future__ import annotations
 
+import sys
+import time
 from types import TracebackType
 from typing import Any
 
@@ -11,16 +13,46 @@ from rich.table import Column
 from addnorm.cli.console import err
 from addnorm.cli.failure import one_line
 
+EVERY_S = 30.0
+"""Seconds between two lines, unless the user says otherwise."""
+SOONER = 20
+"""There is a line too where another such part of the whole is done."""
+SOONEST_S = 1.0
+"""But no more than one in so many seconds."""
+
+
+class Lines:
+    """Plain lines of progress, for a file or a pipe.
+
+    Args:
+        every_s: seconds between two; None: `EVERY_S`, sooner where much is done.
+    """
+
+    def __init__(self, every_s: float | None = None) -> None:
+        self.every_s, self.at, self.parts = every_s, time.monotonic(), 0
+
+    def tell(self, what: str, share: float | None, after: str) -> None:
+        """Print where it stands, if that is due."""
+        now, parts = time.monotonic(), int((share or 0.0) * SOONER + 1e-9)
+        sooner = self.every_s is None and parts > self.parts and now - self.at >= SOONEST_S
+        if now - self.at < (self.every_s or EVERY_S) and not sooner:
+            return
+        self.at, self.parts = now, parts
+        done = "" if share is None else f" {share:.0%}"
+        print(f"{what}{done}: {one_line(after)}", file=sys.stderr, flush=True)
+
 
 class Live:
-    """A bar while it is entered.
+    """Progress while it is entered.
 
     Args:
         quiet: show nothing.
+        every_s: seconds between two lines where standard error is no terminal; see `Lines`.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, every_s: float | None = None) -> None:
         console = err()
+        self.lines = None if quiet or console.is_terminal else Lines(every_s)
         self.bar = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=9)),
             BarColumn(bar_width=20, table_column=Column(min_width=20)),
@@ -43,41 +75,49 @@ class Live:
 
     def of_comparison(self, now: Any) -> None:
         """Take in a `studies.runner.StudyProgress`."""
-        share = now.done + sum(part for _, part in now.running)
-        running = ", ".join(name for name, _ in now.running)
-        after = f"{now.done}/{now.total} runs  {left(now.eta_s)}  {running}"
-        self.bar.update(self.task, description="comparing", total=now.total, completed=share, after=after)
+        runs = [f"{run.name} step {run.step}/{run.steps} loss {run.loss:.3f}" for run in now.running if run.steps]
+        rate = f"{sum(run.tokens_per_s for run in now.running):,.0f} tokens/s"
+        after = _listed(f"{now.done}/{now.total} runs", rate, left(now.eta_s), *runs)
+        self._show("comparing", now.done + sum(run.share for run in now.running), now.total, after)
         if now.message and " failed: " in now.message:
             self.bar.console.print(f"addnorm: run {one_line(now.message)}", markup=False, soft_wrap=True)
 
     def of_run(self, now: Any) -> None:
         """Take in a `training.progress.Progress`."""
-        after = f"step {now.step}/{now.steps}  loss {now.loss:.3f}  {left(now.eta_s)}"
-        self.bar.update(self.task, description="training", total=now.steps, completed=now.step, after=after)
+        rate = f"{now.tokens / now.wall_s:,.0f} tokens/s" if now.wall_s else ""
+        after = _listed(f"step {now.step}/{now.steps}", f"loss {now.loss:.3f}", rate, left(now.eta_s))
+        self._show("training", now.step, now.steps, after)
 
     def of_sweep(self, done: int, points: int, loss: float) -> None:
         """Take in the steps of a range test."""
-        self.bar.update(self.task, description="sweeping", total=points, completed=done, after=f"loss {loss:.3f}")
+        self._show("sweeping", done, points, f"loss {loss:.3f}")
 
     def of_tokenizing(self, now: Any) -> None:
-        """Take in a `data.token_store_build.Progress`."""
-        total = None if now.share is None else 1.0
-        after = f"{now.tokens:,} tokens"
-        self.bar.update(self.task, description="tokenizing", total=total, completed=now.share or 0.0, after=after)
+        """Take in a `data.tokens.token_store_build.Progress`."""
+        self._show("tokenizing", now.share, 1.0, f"{now.tokens:,} tokens")
 
     def of_claims(self, now: Any) -> None:
         """Take in a `studies.reproduce.Progress`."""
-        done = now.number - 1 + now.share
-        self.bar.update(self.task, description="testing", total=now.count, completed=done, after=now.claim)
+        self._show("testing", now.number - 1 + now.share, now.count, now.claim)
 
     def of_bench(self, now: Any) -> None:
-        """Take in a `bench._run.Progress`."""
-        done = now.number - 1 + now.share
-        self.bar.update(self.task, description="measuring", total=now.count, completed=done, after=now.row)
+        """Take in a `bench.measure.Progress`."""
+        self._show("measuring", now.number - 1 + now.share, now.count, now.row)
+
+    def _show(self, what: str, done: float | None, total: float, after: str) -> None:
+        """Draw the bar or print a line; `done` is None where the end is not known."""
+        self.bar.update(self.task, description=what, total=total if done is not None else None, completed=done or 0.0)
+        self.bar.update(self.task, after=after)
+        if self.lines is not None:
+            self.lines.tell(what, done / total if done is not None and total else None, after)
 
     def doing(self, what: str) -> None:
         """Name a step that has no measure."""
         self.bar.update(self.task, description=what, total=None, after="")
+
+
+def _listed(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
 
 
 def left(seconds: float | None) -> str:

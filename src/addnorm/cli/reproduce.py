@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ReproduceOptions:
     """Which claims, and where their results go."""
 
-    claims: tuple[str, ...] = field(default=(), metadata={"positional": True})
+    claims: tuple[str, ...] = field(default=(), metadata={"positional": "CLAIM"})
     """Claims to test, by name; --list shows them. Default: all."""
     out: Path | None = None
     """Folder for claims.json and claims.html; results of other claims in it stay.

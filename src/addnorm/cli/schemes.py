@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class SchemesOptions:
     """Which scheme, and at which width its parameters are counted."""
 
-    name: str | None = field(default=None, metadata={"positional": True})
+    name: str | None = field(default=None, metadata={"positional": "SCHEME"})
     """One scheme to show in full, with optional fields: "layer-scale(init=0.1)", or a Python file that defines one.
     Default: all, as a table."""
     d_model: int = 512

@@ -15,7 +15,7 @@ from addnorm.cli.invoke import invoke
 class TasksOptions:
     """Which task."""
 
-    name: str | None = field(default=None, metadata={"positional": True})
+    name: str | None = field(default=None, metadata={"positional": "TASK"})
     """One task with its fields and defaults: a name, or a Python file that defines one. Default: all of them."""
     json: bool = False
     """As JSON on standard output, and nothing else there."""

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from addnorm.cli.invoke import invoke
+from addnorm.cli.options import Passes, Watching
 from addnorm.cli.task_defaults import of_task
 from addnorm.config import RunConfig
 from addnorm.specification import files_in
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(Passes, Watching):
     """What to do with the run."""
 
     out: Path | None = None
@@ -39,7 +40,12 @@ def command(words: Sequence[str]) -> int:
 
 
 def _train(config: RunConfig, options: TrainOptions) -> int:
-    """Train one model. Ctrl-C and SIGTERM save it within a step; --resume continues it."""
+    """Train one model. Ctrl-C and SIGTERM save it within a step; --resume continues it.
+
+    Examples:
+      addnorm train --scheme mhc --depth 12 --lr 1e-3
+      addnorm train --task translation --epochs 3 --out runs/translation
+    """
     from addnorm.cli import console
     from addnorm.cli.failure import DIVERGED, DONE
     from addnorm.cli.folders import folder
@@ -59,7 +65,7 @@ def _run(config: RunConfig, out: Path, options: TrainOptions) -> dict[str, Any]:
     from addnorm.cli.threads import computing_with, threads
 
     number = threads(options.threads, config.d_model, out if options.resume else None)
-    with Live(quiet=options.json) as live:
+    with Live(options.json or options.quiet, options.log_every) as live:
         live.doing("loading torch")
         from addnorm.kernels.allocator import keep_freed_memory
         from addnorm.training.run import train

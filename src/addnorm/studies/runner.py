@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import signal
 import threading
@@ -9,12 +10,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
+from typing import Any
 
 from addnorm.studies.crew import WORKER, Event, Job, Worker
 from addnorm.studies.eta import RemainingTime
 from addnorm.training.interruption import refuse_interrupted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Underway:
+    """How far a run is."""
+
+    name: str
+    share: float = 0.0
+    """Of its work."""
+    step: int = 0
+    steps: int = 0
+    """The run will have; 0 before the first is done."""
+    loss: float = math.nan
+    """Of the last step."""
+    tokens_per_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +44,8 @@ class StudyProgress:
     """Runs that ended with an error or whose process died."""
     total: int
     """Runs to train."""
-    running: tuple[tuple[str, float], ...]
-    """Name and share of work done of the runs under way."""
+    running: tuple[Underway, ...]
+    """The runs under way."""
     elapsed_s: float
     """Since the first worker was started."""
     eta_s: float | None
@@ -111,6 +128,7 @@ class _Board:
         self.remaining = RemainingTime(work={job.name: job.work for job in jobs}, workers=workers)
         self.began = time.monotonic()
         self.started: dict[str, float] = {}
+        self.underway: dict[str, Underway] = {}
         self.on_progress = on_progress
 
     def note(self, event: Event) -> None:
@@ -119,13 +137,16 @@ class _Board:
             return
         name, now, message = event.job.name, time.monotonic(), None
         if event.kind == "started":
-            self.started[name] = now
+            self.started[name], self.underway[name] = now, Underway(name=name)
         elif event.kind == "progress":
-            self.remaining.observe(name, event.details["share"], now - self.started[name])
+            told: dict[str, Any] = {**event.details, "loss": float(event.details["loss"])}  # JSON has "nan" for nan
+            self.underway[name] = replace(self.underway[name], **told)
+            self.remaining.observe(name, told["share"], now - self.started[name])
         elif event.kind == "warning":
             message = f"{name}: {event.details['text']}"
         else:
             self.done += 1
+            self.underway.pop(name)
             self.remaining.observe(name, 1.0, now - self.started.pop(name))
             message = f"{name} {event.kind}"
         if event.kind == "failed":
@@ -139,7 +160,7 @@ class _Board:
             done=self.done,
             failed=len(self.failures),
             total=self.total,
-            running=tuple((name, self.remaining.shares.get(name, 0.0)) for name in self.started),
+            running=tuple(self.underway.values()),
             elapsed_s=time.monotonic() - self.began,
             eta_s=self.remaining.estimate(),
             message=message,

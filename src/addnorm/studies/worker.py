@@ -87,7 +87,9 @@ def _throttled(out: TextIO) -> Callable[[Any], None]:
         if now - last[0] >= PROGRESS_S:
             last[0] = now
             share = progress.step / max(progress.steps, 1)
-            _send(out, {"event": "progress", "share": share, "loss": progress.loss})
+            rate = progress.tokens / progress.wall_s if progress.wall_s else 0.0
+            place = {"step": progress.step, "steps": progress.steps}
+            _send(out, {"event": "progress", "share": share, "loss": progress.loss, "tokens_per_s": rate, **place})
 
     return on_progress
 

@@ -113,6 +113,11 @@ class ImageClassificationProblem(Problem):
         """Patches of an image."""
         return self.grid.tokens
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps that see as many examples as there are."""
+        return len(self.labels) / self.config.batch_size
+
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Images, moved and mirrored, and their labels: a function of the config's seed and the step."""
         chosen = image_batches.batch_indices(self.config, step, len(self.labels))

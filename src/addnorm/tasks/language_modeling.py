@@ -123,6 +123,11 @@ class LanguageModelingProblem(Problem):
         """The unigram entropy, in nats a token."""
         return self.unigram_entropy
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps that see as many examples as there are."""
+        return len(self.corpus.train) / self.tokens_per_step
+
     def train_batch(self, step: int) -> tuple[Int[Tensor, "batch context"], Int[Tensor, "batch context"]]:
         """Inputs and targets of a step: a function of the config's seed and the step."""
         return _tensors(

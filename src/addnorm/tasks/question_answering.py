@@ -85,6 +85,11 @@ class QuestionProblem(Problem):
         """Tokens of a window, without padding, as measured over the training split."""
         return max(1, round(float(self.train.rows.lengths.mean())))
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps that see as many examples as there are."""
+        return len(self.train) / self.config.batch_size
+
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Ids, segments, starts and ends of a step: a function of the config's seed and the step."""
         return self.train.batch(self.batches.numbers(step))

@@ -120,6 +120,11 @@ class TranslationProblem(Problem):
         source, target = self.train_batch(0)
         model.calibrate_(source, target[:, :-1])
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps that see as many examples as there are."""
+        return float(len(self.batches))
+
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Sources and targets of a step, padded on the right; a target begins and ends with the end token."""
         return _tensors(self.batches.batch(step))

@@ -16,6 +16,7 @@ from addnorm.checks import check_at_least, check_count
 from addnorm.config import RunConfig
 from addnorm.data.pictures import videos
 from addnorm.data.pictures.videos import Clips, VideoSplits
+from addnorm.data.sets.moving_digits import MovingDigits
 from addnorm.errors import UserError, unknown
 from addnorm.models.video import HEADS, VideoTransformer
 from addnorm.task import Problem, Reader, Score, Split, Task, check_shape, evaluating
@@ -73,6 +74,12 @@ class VideoPredictionProblem(Problem):
     def tokens_per_example(self) -> int:
         """Patches of all frames of a clip."""
         return self.tokens_of_clip
+
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """Steps that see as many examples as there are; None where clips are drawn without an end."""
+        drawn = isinstance(self.splits.train, MovingDigits)
+        return None if drawn else len(self.splits.train) / self.config.batch_size
 
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Clips, and for each whether it is unrolled: a function of the config's seed and the step."""

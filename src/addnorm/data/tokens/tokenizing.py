@@ -12,7 +12,7 @@ from addnorm.errors import UserError
 class TokenizeConfig:
     """What becomes tokens, and how."""
 
-    source: str = field(metadata={"positional": True})
+    source: str = field(metadata={"positional": "SOURCE"})
     """A text file, a file of JSON lines (.jsonl), either also gzipped (.gz), a folder of such files,
     "train=A,validation=B,test=C", each with ";encoding=NAME" behind it where it is not in UTF-8, or
     hf:NAME[:CONFIG][:COLUMN] of a `datasets` data set, which is streamed."""

@@ -118,6 +118,11 @@ class GenerationProblem(Problem):
         """SHA-256 of the images."""
         return self.splits.fingerprint()
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps that see as many examples as there are."""
+        return len(self.labels) / self.config.batch_size
+
     def facts(self) -> dict[str, Any]:
         """Where the images are from, how many."""
         return {

@@ -63,6 +63,11 @@ class EncoderProblem(Problem):
         """Tokens of an item, without padding, as measured over the training split."""
         return max(1, round(self.train.tokens / len(self.train)))
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps that see as many examples as there are."""
+        return len(self.train) / self.config.batch_size
+
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Ids, segments and truths of a step: a function of the config's seed and the step."""
         numbers = self.batches.numbers(step)
