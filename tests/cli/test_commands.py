@@ -53,10 +53,10 @@ def test_train_says_what_came_out_and_what_to_do_next(trained):
     assert (folder / "run" / "result.json").exists()
 
 
-def test_progress_is_quiet_where_nobody_looks(trained, compared):
-    assert trained[1].err == ""
-    assert compared[1].err == ""
-    assert "\x1b" not in trained[1].out + compared[1].out
+def test_where_nobody_sees_a_bar_progress_is_plain_lines_and_nothing_else(trained, compared):
+    for seen in (trained[1], compared[1]):
+        assert all(re.match(r"(training|comparing) \d+%: ", line) for line in seen.err.splitlines())
+        assert "\x1b" not in seen.out + seen.err
 
 
 def test_generate_continues_the_prompt_and_repeats_itself(trained, monkeypatch):
@@ -167,7 +167,7 @@ def test_a_dry_run_writes_nothing_and_names_what_is_asked(tmp_path, monkeypatch)
 def test_a_terminal_sees_progress_and_the_time_left(variables, tmp_path):
     seen = _on_a_terminal(["train", *SMALL, "--tokens", "5120", "--out", "run"], tmp_path, variables)
     assert "training" in seen
-    assert re.search(r"step \d+/40  loss \d\.\d{3}  (\d+ min )?[\d.]+ s left", seen)
+    assert re.search(r"step \d+/40, loss \d\.\d{3}, (\d+ min )?[\d.]+ s left", seen)
     assert ("\x1b[38;5;" in seen) != ("NO_COLOR" in variables)
 
 

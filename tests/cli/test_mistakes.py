@@ -11,7 +11,7 @@ MISTAKES = [
     ("compair", "command 'compair' is unknown; did you mean 'compare'?"),
     ("--verson", "flag '--verson' is unknown; did you mean '--version'?"),
     ("compare --layerz 4", "flag '--layerz' is unknown; did you mean '--layers'? `addnorm compare --help`"),
-    ("train --lr 1", "flag '--lr' is unknown"),
+    ("train --learn 1", "flag '--learn' is unknown"),
     ("compare -x", "flag '-x' is unknown"),
     ("compare --layers", "--layers has no value; give one or more whole numbers"),
     ("train --data --tokens 5", "--data has no value; '--tokens' came; give a text"),

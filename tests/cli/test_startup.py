@@ -26,7 +26,7 @@ def test_help_does_not_import_torch(words, tmp_path):
     assert not imported & {"torch", "numpy", "safetensors", "tokenizers"}
 
 
-@pytest.mark.parametrize("words", [("--version",), ("compare", "--help")], ids=" ".join)
+@pytest.mark.parametrize("words", [("--version",), ("compare", "--help"), ("train", "--help")], ids=" ".join)
 def test_help_takes_less_than_a_third_of_a_second_of_processor(words, tmp_path):
     # Processor time, not wall time, because other tests share the cores; the best of five, because whatever
     # disturbs makes it slower. Measured 0.2 s for the longest page. A sibling that competes for caches and clock can
@@ -61,7 +61,7 @@ def test_every_flag_is_explained(name):
 
 def test_defaults_stand_in_the_help():
     page = " ".join(here("compare", "--help").out.split())
-    assert "--layers INT [INT ...] Depths, in layers of attention and feed-forward. (default: 2 24)" in page
+    assert "--layers, --depth INT [INT ...] Depths, in layers of attention and feed-forward. (default: 2 24)" in page
     assert "--resume Continue" in page  # a switch that is off has no --no- form
 
 

@@ -22,18 +22,21 @@ SOONEST_S = 1.0
 
 
 class Lines:
-    """Plain lines of progress, for a file or a pipe.
+    """Plain lines of progress, for a file or a pipe; the first is due as long after the first word as any other.
 
     Args:
         every_s: seconds between two; None: `EVERY_S`, sooner where much is done.
     """
 
     def __init__(self, every_s: float | None = None) -> None:
-        self.every_s, self.at, self.parts = every_s, time.monotonic(), 0
+        self.every_s, self.parts = every_s, 0
+        self.at: float | None = None
 
     def tell(self, what: str, share: float | None, after: str) -> None:
         """Print where it stands, if that is due."""
         now, parts = time.monotonic(), int((share or 0.0) * SOONER + 1e-9)
+        if self.at is None:
+            self.at = now
         sooner = self.every_s is None and parts > self.parts and now - self.at >= SOONEST_S
         if now - self.at < (self.every_s or EVERY_S) and not sooner:
             return
@@ -77,7 +80,7 @@ class Live:
         """Take in a `studies.runner.StudyProgress`."""
         runs = [f"{run.name} step {run.step}/{run.steps} loss {run.loss:.3f}" for run in now.running if run.steps]
         rate = f"{sum(run.tokens_per_s for run in now.running):,.0f} tokens/s"
-        after = _listed(f"{now.done}/{now.total} runs", rate, left(now.eta_s), *runs)
+        after = _listed(f"{now.done}/{now.total} runs", left(now.eta_s), rate, *runs)
         self._show("comparing", now.done + sum(run.share for run in now.running), now.total, after)
         if now.message and " failed: " in now.message:
             self.bar.console.print(f"addnorm: run {one_line(now.message)}", markup=False, soft_wrap=True)
@@ -85,7 +88,7 @@ class Live:
     def of_run(self, now: Any) -> None:
         """Take in a `training.progress.Progress`."""
         rate = f"{now.tokens / now.wall_s:,.0f} tokens/s" if now.wall_s else ""
-        after = _listed(f"step {now.step}/{now.steps}", f"loss {now.loss:.3f}", rate, left(now.eta_s))
+        after = _listed(f"step {now.step}/{now.steps}", f"loss {now.loss:.3f}", left(now.eta_s), rate)
         self._show("training", now.step, now.steps, after)
 
     def of_sweep(self, done: int, points: int, loss: float) -> None:
