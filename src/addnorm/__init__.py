@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from addnorm import schemes as schemes
     from addnorm.certificates.certify import certify as certify
+    from addnorm.diagnosis.diagnose import diagnose as diagnose
     from addnorm.errors import UserError as UserError
     from addnorm.models.block import TransformerBlock as TransformerBlock
     from addnorm.models.decoder import Transformer as Transformer
@@ -34,6 +35,7 @@ _HOMES = {
     "TransformerBlock": "models.block",
     "UserError": "errors",
     "certify": "certificates.certify",
+    "diagnose": "diagnosis.diagnose",
     "schemes": "schemes",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -126,13 +126,13 @@ class Evidence:
     targets: bool = False
 
 
-def gather(model: nn.Module, batch: Any, loss: Callable[[Any], Tensor] | None = None) -> Evidence:
+def gather(model: nn.Module, batch: Any, loss: Callable[[Any], Tensor | None] | None = None) -> Evidence:
     """The evidence of one batch; the model is left as it was.
 
     Args:
         model: any module.
         batch: what its forward takes: a tensor, a tuple of its arguments, a dict of its keyword arguments.
-        loss: of what the model returns; by default its own, or a random projection of its first output.
+        loss: of what the model returns; where it gives none, its own or a random projection of its first output.
 
     Raises:
         UserError: the model does not run on the batch, or has no residual trunk.
@@ -141,7 +141,8 @@ def gather(model: nn.Module, batch: Any, loss: Callable[[Any], Tensor] | None = 
     with as_it_was(model):
         tape, output = recorded(model, batch)
         skeleton, found = Skeleton(tape), found_in(tape)
-        value = (loss or _projected)(output)
+        given = None if loss is None else loss(output)
+        value = _projected(output) if given is None else given
         gradients = _gradients(tape, found, value)
         learning = _learning(model, trained, value)
         lines = [_line(skeleton, group, gradients, learning) for group in _groups(tape, found)]
@@ -151,7 +152,7 @@ def gather(model: nn.Module, batch: Any, loss: Callable[[Any], Tensor] | None = 
             doubled=norms_in_series(skeleton, states),
             non_finite=tape.non_finite,
             bad_parameters=[name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all())],
-            targets=loss is not None,
+            targets=given is not None,
         )
 
 

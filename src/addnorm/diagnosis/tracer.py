@@ -67,7 +67,7 @@ def trace(
 def _traced(model: nn.Module, part: Any, wanted: Sequence[Trunk] | None, loss: Loss | None) -> list[Trace]:
     tape, output = recorded(model, part.batch)
     found = _chosen(found_in(tape), wanted)
-    value = _loss(output, part.targets, loss)
+    value = loss_of(output, part.targets, loss)
     gradients = _gradients(tape, found, value, part.share)
     attention = attention_weights(tape)
     return [_trace(tape, path, value, gradients, attention, part) for path in found]
@@ -87,7 +87,8 @@ def _chosen(found: list[Path], wanted: Sequence[Trunk] | None) -> list[Path]:
     return [by_name[trunk.name, len(trunk.sublayers)] for trunk in wanted]
 
 
-def _loss(output: Any, targets: Tensor | None, loss: Loss | None) -> Tensor | None:
+def loss_of(output: Any, targets: Tensor | None, loss: Loss | None) -> Tensor | None:
+    """The loss of what a model returned: the user's, the cross-entropy of targets, or its own; None without any."""
     if loss is not None:
         return loss(output)
     if targets is not None:
