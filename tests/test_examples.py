@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import addnorm
 from addnorm.cli import main
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -48,6 +49,11 @@ def test_a_task_in_one_file_learns_and_answers(tmp_path, capsys) -> None:
     assert score["value"] > 3 * score["baseline"]
     assert main(["predict", run, "52903147", "--task", task]) == 0
     assert len(capsys.readouterr().out.strip()) == 8
+
+
+def test_a_scheme_in_one_file_is_a_scheme() -> None:
+    scaled = example("your_own_scheme").Scaled  # tests/test_testing.py and tests/cli/test_own_scheme.py do the rest
+    assert addnorm.Transformer(scaled(), vocab_size=7, d_model=8, num_heads=2, num_layers=1).scheme.alpha == 0.5
 
 
 def test_every_example_has_a_test() -> None:

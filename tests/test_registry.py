@@ -211,3 +211,12 @@ def test_names_and_checks_of_a_text_import_nothing_of_the_folder(here: Path) -> 
         "schemes.REGISTRY.check('./mine.py'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_scheme_of_ones_own_goes_around_another(here: Path) -> None:
+    (here / "mine.py").write_text(
+        "from addnorm.schemes import Around\nclass Outer(Around):\n    '''Outer: as the inner.'''\n"
+    )
+    scheme = schemes.parse("./mine.py(inner=mhc(streams=2))")
+    assert schemes.format(scheme) == "./mine.py(inner=mhc(streams=2))"
+    assert scheme.inner == schemes.parse("mhc(streams=2)")

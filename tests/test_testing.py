@@ -14,7 +14,6 @@ from torch import Tensor
 from addnorm import Scheme, UserError, testing
 from addnorm.residual import Site
 from addnorm.schemes.pre_norm import PreNormConnection
-from own_scheme import MINE
 
 
 class Leaks(PreNormConnection):
@@ -31,13 +30,12 @@ class Leaking(Scheme):
 
 
 def test_a_scheme_of_ones_own_passes_every_law_without_pytest_and_without_our_tests(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(MINE)
-    code = (
-        "import sys, mine; from addnorm.testing import check_scheme; check_scheme(mine.Scaled(alpha=0.3));"
-        "sys.exit('pytest' in sys.modules)"
-    )
+    file = Path(__file__).parents[1] / "examples" / "your_own_scheme.py"
+    (tmp_path / "mine.py").write_text(file.read_text())
+    code = "import sys, mine; print(mine.main()); sys.exit('pytest' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "./mine.py(alpha=0.3) holds every law" in done.stdout
 
 
 def test_a_broken_scheme_is_told_every_law_that_it_breaks() -> None:

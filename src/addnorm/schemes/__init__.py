@@ -12,7 +12,8 @@ PreNorm(norm='layer', ...)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from addnorm.registry import SCHEMES, Registry
 
@@ -27,3 +28,10 @@ names, get, name_of, parse, format = (
     REGISTRY.parse,
     REGISTRY.format,
 )
+
+
+def __getattr__(name: str) -> Any:
+    """What a scheme around another one derives from, loaded when it is asked for: it imports torch."""
+    if name in ("Around", "AroundConnection", "AroundConnections", "Composed"):
+        return getattr(importlib.import_module(f"{__name__}._around"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
