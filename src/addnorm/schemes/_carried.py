@@ -20,6 +20,13 @@ class History(NamedTuple):
     kept: tuple[Float[Tensor, "*tokens d_model"], ...]
 
 
+class Gated(NamedTuple):
+    """The stream, and the gate that the update goes through: one a token, or one a feature."""
+
+    stream: Float[Tensor, "*tokens d_model"]
+    gate: Float[Tensor, "*tokens gates"]
+
+
 class CarryingConnection(Connection):
     """`x + F(norm(x))`; what is carried is handed on as it is."""
 

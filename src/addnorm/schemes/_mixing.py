@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,13 @@ class Coefficients(nn.Module, ABC):
         return tokens_first(pre, streams), tokens_first(weights, streams).contiguous()
 
 
+class Unmixed(NamedTuple):
+    """The streams, and the matrices `[H_res | H_post^T]` that mix them and give them the update."""
+
+    streams: Float[Tensor, "*tokens n d_model"]
+    weights: Float[Tensor, "*tokens n n_plus_1"]
+
+
 class MixingConnection(Connection):
     """`H_res X + H_post^T F(n(H_pre X))`."""
 
@@ -78,12 +85,12 @@ class MixingConnection(Connection):
         self.norm = make_norm(norm, d_model)
         self.coefficients = coefficients
 
-    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Unmixed]:
         """`n(H_pre X)`; the skip is the streams and the matrices `[H_res | H_post^T]` of the write."""
         pre, weights = self.coefficients(state)
-        return self.norm(read_streams(state, pre)), (state, weights)
+        return self.norm(read_streams(state, pre)), Unmixed(state, weights)
 
-    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Unmixed, update: Tensor) -> Tensor:
         """`H_res X + H_post^T y`."""
         streams, weights = skip
         return write_streams(streams, update, weights)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,13 @@ HEAD_EPS = 1e-5  # HY-V4's rms_norm_eps
 
 Reduce = Literal["sum", "mean", "head"]
 ReadFrom = Literal["home", "all"]
+
+
+class Mixed(NamedTuple):
+    """The streams as the skip leaves them, and how much of the update each is given."""
+
+    streams: Float[Tensor, "*tokens n d_model"]
+    gains: Float[Tensor, "*tokens n"]
 
 
 @dataclass(frozen=True, kw_only=True)

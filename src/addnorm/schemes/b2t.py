@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-class Layer(NamedTuple):
+class WithBottom(NamedTuple):
     """The stream, and the stream as it was at the bottom of the layer."""
 
     stream: Float[Tensor, "*tokens d_model"]
@@ -32,11 +32,11 @@ class BottomConnection(Connection):
         super().__init__()
         self.norm = make_norm(norm, d_model)
 
-    def read(self, state: Layer) -> tuple[Float[Tensor, "*tokens d_model"], Layer]:
+    def read(self, state: WithBottom) -> tuple[Float[Tensor, "*tokens d_model"], WithBottom]:
         """The stream; stream and bottom are the skip, and here they are the same."""
-        return state.stream, Layer(state.stream, state.stream)
+        return state.stream, WithBottom(state.stream, state.stream)
 
-    def write(self, skip: Layer, update: Tensor) -> Layer:
+    def write(self, skip: WithBottom, update: Tensor) -> WithBottom:
         """Add, then normalise the sum; the bottom stays."""
         return skip._replace(stream=self.norm(skip.stream + update))
 
@@ -44,7 +44,7 @@ class BottomConnection(Connection):
 class MiddleConnection(BottomConnection):
     """`norm(x + F(x))`, the bottom handed on."""
 
-    def read(self, state: Layer) -> tuple[Tensor, Layer]:
+    def read(self, state: WithBottom) -> tuple[Tensor, WithBottom]:
         """The stream; stream and bottom are the skip."""
         return state.stream, state
 
@@ -52,18 +52,18 @@ class MiddleConnection(BottomConnection):
 class TopConnection(MiddleConnection):
     """`norm(bottom + x + F(x))`; closes a layer, so the result is the bottom of the next."""
 
-    def write(self, skip: Layer, update: Tensor) -> Layer:
+    def write(self, skip: WithBottom, update: Tensor) -> WithBottom:
         """Add the bottom too, then normalise the sum."""
         top = self.norm(skip.bottom + skip.stream + update)
-        return Layer(top, top)
+        return WithBottom(top, top)
 
 
 class Doubled(nn.Module):
     """The embedding is the stream and the bottom of the first layer."""
 
-    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Layer:
+    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> WithBottom:
         """Twice the same."""
-        return Layer(embedding, embedding)
+        return WithBottom(embedding, embedding)
 
 
 @dataclass(frozen=True, kw_only=True)

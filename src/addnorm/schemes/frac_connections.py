@@ -15,6 +15,7 @@ from addnorm.errors import UserError
 from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import make_norm
 from addnorm.residual import Connection, Scheme, Site
+from addnorm.schemes._streams import Mixed
 from addnorm.schemes.pre_norm import PreNorm
 
 if TYPE_CHECKING:
@@ -46,16 +47,16 @@ class FracConnection(Connection):
         self.weight.zero_()
         self.scale.fill_(self.initial_scale)
 
-    def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def read(self, state: Float[Tensor, "*tokens d_model"]) -> tuple[Tensor, Mixed]:
         """`n(Y^T H)`; the skip is `A^T H` and `B`."""
         H = state.unflatten(-1, (self.fractions, -1))
         coefficients = self.coefficients(H)
         with uncast(state):
             mixed = coefficients[..., :-1].mT @ wide(H)  # Y^T H above A^T H
         read, kept = mixed.to(state.dtype).split(self.fractions, dim=-2)
-        return self.norm(read.flatten(-2)), (kept, coefficients[..., -1])
+        return self.norm(read.flatten(-2)), Mixed(kept, coefficients[..., -1])
 
-    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Mixed, update: Tensor) -> Tensor:
         """`A^T H + B^T y`, each fraction of the update for the same fraction of the stream."""
         kept, gains = skip
         fractions = wide(update).unflatten(-1, (self.fractions, -1))

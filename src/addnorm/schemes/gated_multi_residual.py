@@ -15,7 +15,7 @@ from addnorm.kernels.precision import uncast, wide
 from addnorm.kernels.rms_norm import rms_norm
 from addnorm.layers.norm import NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site
-from addnorm.schemes._streams import StreamEntrance
+from addnorm.schemes._streams import Mixed, StreamEntrance
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -69,14 +69,14 @@ class GatedConnection(Connection):
         """Nearly the update itself, for every stream."""
         self.inject.normal_(0.0, self.std)
 
-    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Mixed]:
         """The gated mean of the normalised streams; the skip is the streams and the gains."""
         x, flat = self.gated(state)
         with uncast(state):
             gains = 2 * torch.sigmoid(flat @ wide(self.inject).mT / len(self.inject))
-        return x, (state, gains)
+        return x, Mixed(state, gains)
 
-    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Mixed, update: Tensor) -> Tensor:
         """`X + g y`, added up in float32."""
         streams, gains = skip
         return torch.addcmul(wide(streams), gains.unsqueeze(-1), wide(update).unsqueeze(-2)).to(streams.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -12,18 +12,12 @@ from addnorm.errors import unknown
 from addnorm.kernels.precision import uncast
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Scheme, Site
+from addnorm.schemes._carried import Gated
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 Gate = Literal["feature", "token"]
-
-
-class Gated(NamedTuple):
-    """The stream, and how far it moves towards the update."""
-
-    stream: Float[Tensor, "*tokens d_model"]
-    gate: Float[Tensor, "*tokens gates"]
 
 
 class HighwayConnection(Connection):

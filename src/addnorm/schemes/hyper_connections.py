@@ -16,7 +16,7 @@ from addnorm.kernels.precision import uncast, wide
 from addnorm.kernels.streams import add_update
 from addnorm.layers.norm import make_norm
 from addnorm.residual import Connection, Scheme, Site
-from addnorm.schemes._streams import StreamScheme, one_hot_read, read_and_mix
+from addnorm.schemes._streams import Mixed, StreamScheme, one_hot_read, read_and_mix
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -47,13 +47,13 @@ class HyperConnection(Connection):
         self.weight.zero_()
         self.scale.fill_(self.initial_scale)
 
-    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Mixed]:
         """`n(A_m^T X)`; the skip is `A_r^T X` and `B`."""
         coefficients = self.coefficients(state)
         read, mixed = read_and_mix(state, coefficients[..., :-1])
-        return self.norm(read), (mixed, coefficients[..., -1])
+        return self.norm(read), Mixed(mixed, coefficients[..., -1])
 
-    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Mixed, update: Tensor) -> Tensor:
         """`A_r^T X + B^T y`."""
         mixed, gains = skip
         return add_update(mixed, update, gains)

@@ -16,6 +16,7 @@ from addnorm.residual import Connection, Site
 from addnorm.schemes._streams import (
     GATE_FLOOR,
     GATE_STD,
+    Mixed,
     Reduce,
     StreamScheme,
     mean_logit,
@@ -48,15 +49,15 @@ class IdentityHCConnection(Connection):
         self.bias.zero_()
         self.bias[: self.scheme.streams] = mean_logit(self.scheme.streams)
 
-    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Mixed]:
         """`n(H_pre X)`; the skip is the streams and `H_post`."""
         pre, post = project_streams(state, self.phi, self.eps).chunk(2)
         b_pre, b_post = wide(self.bias)[:, None].chunk(2)
         pre = torch.sigmoid(self.alpha[0] * pre + b_pre) + GATE_FLOOR
         post = self.scheme.magnitude * torch.sigmoid(self.alpha[1] * post + b_post) + GATE_FLOOR
-        return self.norm(read_streams(state, tokens_first(pre, state))), (state, tokens_first(post, state))
+        return self.norm(read_streams(state, tokens_first(pre, state))), Mixed(state, tokens_first(post, state))
 
-    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Mixed, update: Tensor) -> Tensor:
         """`X + H_post^T y`, added up in float32."""
         streams, gains = skip
         return add_update(streams, update, gains)

@@ -26,7 +26,7 @@ from addnorm.kernels.streams import add_update
 from addnorm.layers.mhc_route import Mixing
 from addnorm.layers.norm import make_norm
 from addnorm.residual import Connection, Scheme, Site
-from addnorm.schemes._streams import ReadFrom, Reduce, StreamScheme, check_read_from, read_logits
+from addnorm.schemes._streams import Mixed, ReadFrom, Reduce, StreamScheme, check_read_from, read_logits
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -66,13 +66,13 @@ class MHCConnection(Connection):
         """What is not learned."""
         return Numbers(iterations=self.iterations, eps=self.eps)
 
-    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def read(self, state: Float[Tensor, "*tokens n d_model"]) -> tuple[Tensor, Mixed]:
         """`n(H_pre X)`; the skip is `H_res X` and `H_post`."""
         scale = scale_of_rows(self.alpha, self.scheme.streams)
         read, mixed, post = mhc_read(state, self.phi, scale, self.bias, self.numbers)
-        return self.norm(read), (mixed, post)
+        return self.norm(read), Mixed(mixed, post)
 
-    def write(self, skip: tuple[Tensor, Tensor], update: Tensor) -> Tensor:
+    def write(self, skip: Mixed, update: Tensor) -> Tensor:
         """`H_res X + H_post^T y`."""
         mixed, post = skip
         return add_update(mixed, update, post)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +11,12 @@ from torch import Tensor, nn
 from addnorm.errors import unknown
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.residual import Connection, Exit, Scheme, Site, State
+from addnorm.schemes._carried import Gated
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 Share = Literal["layer", "sublayer"]
-
-
-class Gated(NamedTuple):
-    """The stream, and the gate for each token; between layers the state is the stream alone."""
-
-    stream: Float[Tensor, "*tokens d_model"]
-    gate: Float[Tensor, "*tokens 1"]
 
 
 class ReZeroConnection(Connection):
@@ -47,7 +41,7 @@ class ReZeroConnection(Connection):
             nn.init.zeros_(self.gate)
 
     def read(self, state: State) -> tuple[Float[Tensor, "*tokens d_model"], Gated]:
-        """The stream, normalised if there is a norm; stream and gate are the skip."""
+        """The stream, normalised if there is a norm; stream and gate are the skip, and the state within a layer."""
         if self.gate is None:
             return self.norm(state.stream), state
         return self.norm(state), Gated(state, self.gate.expand(*state.shape[:-1], 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -19,7 +19,20 @@ from addnorm.schemes.pre_norm import PreNorm
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Pair = tuple[Tensor, Tensor]  # the streams `[*tokens, n, d_model]`, and the weights `[*tokens, n]` of the next read
+
+class Guided(NamedTuple):
+    """The streams, and the weights of the next read."""
+
+    streams: Float[Tensor, "*tokens n d_model"]
+    next_read: Float[Tensor, "*tokens n"]
+
+
+class GuidedSkip(NamedTuple):
+    """The streams, the matrices `[C^T | H_post^T]` of the write, and the weights of the next read."""
+
+    streams: Float[Tensor, "*tokens n d_model"]
+    weights: Float[Tensor, "*tokens n n_plus_1"]
+    next_read: Float[Tensor, "*tokens n"]
 
 
 class SinglePassConnection(Connection):
@@ -30,17 +43,16 @@ class SinglePassConnection(Connection):
         self.norm = make_norm(norm, d_model)
         self.coefficients = coefficients
 
-    def read(self, state: Pair) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def read(self, state: Guided) -> tuple[Tensor, GuidedSkip]:
         """`n(h X)`; the skip is the streams, the matrices of the write, and the weights of the next read."""
-        streams, weights_of_read = state
-        following, weights_of_write = self.coefficients(streams)
-        read = read_streams(streams, weights_of_read)
-        return self.norm(read), (streams, weights_of_write, following.to(streams.dtype))
+        streams, weights = state
+        next_read, weights_of_write = self.coefficients(streams)
+        skip = GuidedSkip(streams, weights_of_write, next_read.to(streams.dtype))
+        return self.norm(read_streams(streams, weights)), skip
 
-    def write(self, skip: tuple[Tensor, Tensor, Tensor], update: Tensor) -> Pair:
+    def write(self, skip: GuidedSkip, update: Tensor) -> Guided:
         """`C^T X + H_post^T y`, and the weights of the next read."""
-        streams, weights_of_write, following = skip
-        return write_streams(streams, update, weights_of_write), following
+        return Guided(write_streams(skip.streams, update, skip.weights), skip.next_read)
 
 
 class SinglePassEntrance(nn.Module):
@@ -50,18 +62,18 @@ class SinglePassEntrance(nn.Module):
         super().__init__()
         self.streams = StreamEntrance(streams)
 
-    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Pair:
+    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> Guided:
         """The first state."""
         streams = self.streams(embedding)
         first = streams.new_zeros(streams.shape[:-1])
         first[..., 0] = 1
-        return streams, first
+        return Guided(streams, first)
 
 
 class SinglePassExit(Exit):
     """What the next site would read: there is no head."""
 
-    def collapse(self, state: Pair) -> Float[Tensor, "*tokens d_model"]:
+    def collapse(self, state: Guided) -> Float[Tensor, "*tokens d_model"]:
         """`h X`."""
         return read_streams(*state)
 
