@@ -52,9 +52,9 @@ def test_greedy_is_the_argmax_of_full_forwards(position, arrangement):
 def test_cached_sampling_equals_uncached_sampling(batch, prompt, new, temperature, top_k, top_p, seed):
     model, start = decoder(), ids(batch, prompt, seed)
     drawn = []
-    for run in (model.generate, lambda *a: by_full_forwards(model, *a)):
+    for run in (model.generate, lambda *given, **how: by_full_forwards(model, *given, Sampling(**how))):
         generator = torch.Generator().manual_seed(seed)
-        drawn.append(run(start, new, Sampling(temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)))
+        drawn.append(run(start, new, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator))
     assert torch.equal(*drawn)
     assert drawn[0].shape == (batch, prompt + new)
     assert torch.equal(drawn[0][:, :prompt], start)
@@ -94,7 +94,7 @@ def test_the_seed_decides():
     model = decoder()
 
     def drawn(seed: int) -> Tensor:
-        return model.generate(ids(), 20, Sampling(temperature=2.0, generator=torch.Generator().manual_seed(seed)))
+        return model.generate(ids(), 20, temperature=2.0, generator=torch.Generator().manual_seed(seed))
 
     assert torch.equal(drawn(0), drawn(0))
     assert not torch.equal(drawn(0), drawn(1))
@@ -103,9 +103,9 @@ def test_the_seed_decides():
 def test_without_a_generator_the_global_one_is_used():
     model = decoder()
     torch.manual_seed(3)
-    first = model.generate(ids(), 20, Sampling(temperature=2.0))
+    first = model.generate(ids(), 20, temperature=2.0)
     torch.manual_seed(3)
-    assert torch.equal(model.generate(ids(), 20, Sampling(temperature=2.0)), first)
+    assert torch.equal(model.generate(ids(), 20, temperature=2.0), first)
 
 
 def test_dropout_is_off_while_generating_and_every_mode_is_as_before_afterwards():
@@ -146,13 +146,13 @@ def test_the_result_needs_no_gradient():
         ((ids() + VOCAB, 3), "the prompt holds ids outside the vocabulary; use 0 to 12."),
         ((ids() - VOCAB, 3), "the prompt holds ids outside the vocabulary"),
         ((ids(), -1), "max_new_tokens=-1 is not allowed; use 0 or more."),
-        ((ids(), 3, None, torch.arange(7).expand(3, 7) < 5), "pad on the left: keep[:, -1] must be True."),
-        ((ids(), 3, None, torch.ones(3, 5, dtype=torch.bool)), "the padding mask has shape (3, 5)"),
-        ((ids(), 3, None, torch.ones(3, 7)), "the padding mask has dtype torch.float32"),
+        ((ids(), 3, torch.arange(7).expand(3, 7) < 5), "pad on the left: keep[:, -1] must be True."),
+        ((ids(), 3, torch.ones(3, 5, dtype=torch.bool)), "the padding mask has shape (3, 5)"),
+        ((ids(), 3, torch.ones(3, 7)), "the padding mask has dtype torch.float32"),
     ],
 )
 def test_bad_input_is_told_in_one_line(arguments, told):
     with pytest.raises(UserError) as error:
-        decoder().generate(*arguments)
+        decoder().generate(*arguments[:2], keep=arguments[2] if len(arguments) > 2 else None)
     assert told in str(error.value)
     assert "\n" not in str(error.value)

@@ -82,16 +82,16 @@ def visible(text: str) -> str:
 def _continued(options: GenerateOptions) -> str:
     import torch
 
-    from addnorm.models.sampling import Sampling
     from addnorm.training.load import load_model
 
     model, tokenizer, _ = load_model(options.run, task=options.task, scheme=options.scheme)
     prompt = torch.from_numpy(tokenizer.encode(options.prompt))[None]
-    sampling = Sampling(
+    tokens = model.generate(
+        prompt,
+        options.max_new_tokens,
         temperature=options.temperature,
         top_k=options.top_k,
         top_p=options.top_p,
         generator=torch.Generator().manual_seed(options.seed),
     )
-    tokens = model.generate(prompt, options.max_new_tokens, sampling)
     return tokenizer.decode(tokens[0].numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from addnorm.config import model_config
@@ -80,18 +81,30 @@ class Transformer(TokenBody):
         self,
         prompt: Int[Tensor, "batch tokens"],
         max_new_tokens: int,
-        sampling: Sampling | None = None,
+        *,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        generator: torch.Generator | None = None,
         keep: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Int[Tensor, "batch tokens_and_new"]:
-        """The prompt continued by sampling from the model, with a key-value cache.
+        """The prompt continued by sampling from the model, with a key-value cache; greedy by default.
+
+            p = softmax(logits / temperature), cut to the `top_k` likeliest tokens, then to `top_p` of what is left
 
         Args:
             prompt: token ids. Pad shorter rows on the left.
             max_new_tokens: how many tokens to add.
-            sampling: how to choose; greedy by default.
+            temperature: divides the logits; 0 takes the likeliest token.
+            top_k: only the k likeliest tokens (Fan et al. 2018, arXiv:1805.04833); None = all.
+            top_p: only the likeliest tokens that together reach this probability (Holtzman et al. 2019,
+                arXiv:1904.09751).
+            generator: of the draws; None = torch's global one.
             keep: which tokens of the prompt are real (True); None = all.
 
         Raises:
-            UserError: the prompt is empty, holds ids outside the vocabulary, is padded on the right, or is too long.
+            UserError: the prompt is empty, holds ids outside the vocabulary, is padded on the right, or is too long; a
+                number is out of range.
         """
-        return sample_tokens(self, Prompt(prompt, keep), max_new_tokens, sampling or Sampling())
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
+        return sample_tokens(self, Prompt(prompt, keep), max_new_tokens, sampling)
