@@ -4,33 +4,55 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from addnorm.errors import UserError
+from addnorm.studies import decision
 from addnorm.studies.compare import is_decided, seeds_of_rounds
 from addnorm.studies.decision import decide, seeds_to_decide
 from addnorm.studies.spec import CompareConfig
-from addnorm.studies.statistics import Estimate, estimate
+from addnorm.studies.statistics import Estimate, estimate, t_quantile
 
 TIMES = 2000
 # Three standard errors of a share of 2,000 draws at 5 %.
 SLACK = 3 * (0.05 * 0.95 / TIMES) ** 0.5
 
 
-def draws(random_: random.Random, arms: int, seeds: int, true: float = 0.0) -> dict[int, Estimate]:
+@pytest.fixture
+def words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks how many seeds would decide, which takes most of the time."""
+    monkeypatch.setattr(decision, "MOST_SEEDS", 0)
+
+
+def estimates(values: np.ndarray) -> dict[int, Estimate]:
+    """As `estimate` of each row, which is exact and slow."""
+    n = values.shape[1]
+    halves = t_quantile(n - 1) * values.std(axis=1, ddof=1) / n**0.5
+    pairs = enumerate(zip(values.mean(axis=1).tolist(), halves.tolist(), strict=True))
+    return {i: Estimate(mean=mean, half_width=half, n=n) for i, (mean, half) in pairs}
+
+
+def draws(random_: np.random.Generator, arms: int, seeds: int, true: float = 0.0) -> dict[int, Estimate]:
     """Differences to one baseline, whose own noise is in all of them, by arms of spreads of their own."""
-    base = [random_.gauss(0, 0.05) for _ in range(seeds)]
-    return {
-        arm: estimate([true + random_.gauss(0, 0.02 * (1 + arm)) - base[seed] for seed in range(seeds)])
-        for arm in range(arms)
-    }
+    base = random_.normal(0, 0.05, seeds)
+    own = random_.normal(0, 0.02 * (1 + np.arange(arms))[:, None], (arms, seeds))
+    return estimates(true + own - base)
 
 
+def test_estimates_of_rows_are_those_of_each() -> None:
+    rows = np.random.default_rng(0).normal(0.1, 0.05, (3, 5))
+    for i, found in estimates(rows).items():
+        expected = estimate(rows[i].tolist())
+        assert (found.mean, found.half_width) == pytest.approx((expected.mean, expected.half_width), rel=1e-12)
+
+
+@pytest.mark.usefixtures("words_alone")
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 @pytest.mark.parametrize("arms", [1, 5, 10, 20])
 def test_of_comparisons_of_equal_schemes_at_most_one_in_twenty_declares_a_difference(arms: int, seeds: int) -> None:
-    random_ = random.Random(arms * 100 + seeds)
+    random_ = np.random.default_rng(arms * 100 + seeds)
     wrong = sum(
         any(one.word in ("better", "worse") for one in decide(draws(random_, arms, seeds), 0.01).values())
         for _ in range(TIMES)
@@ -38,9 +60,10 @@ def test_of_comparisons_of_equal_schemes_at_most_one_in_twenty_declares_a_differ
     assert wrong / TIMES <= 0.05 + SLACK
 
 
+@pytest.mark.usefixtures("words_alone")
 @pytest.mark.parametrize("arms", [1, 10])
 def test_of_schemes_that_differ_by_the_margin_at_most_one_in_twenty_is_called_equal(arms: int) -> None:
-    random_ = random.Random(arms)
+    random_ = np.random.default_rng(arms)
     wrong = sum(
         any(one.word == "equal" for one in decide(draws(random_, arms, 8, true=0.1), 0.1).values())
         for _ in range(TIMES)
@@ -48,18 +71,19 @@ def test_of_schemes_that_differ_by_the_margin_at_most_one_in_twenty_is_called_eq
     assert wrong / TIMES <= 0.05 + SLACK
 
 
+@pytest.mark.usefixtures("words_alone")
 @pytest.mark.parametrize("schemes", [3, 6])
 def test_who_is_named_worse_than_the_best_of_equals_is_named_wrongly_in_one_of_twenty(schemes: int) -> None:
-    random_, wrong, seeds = random.Random(schemes), 0, 5
+    random_, wrong = np.random.default_rng(schemes), 0
     for _ in range(TIMES):
-        losses = [[random_.gauss(2.5, 0.05) for _ in range(seeds)] for _ in range(schemes)]
-        best, *others = sorted(losses, key=sum)
-        differences = {i: estimate([a - b for a, b in zip(one, best, strict=True)]) for i, one in enumerate(others)}
-        found = decide(differences, 0.01, family=schemes * (schemes - 1) // 2)
+        losses = random_.normal(2.5, 0.05, (schemes, 5))
+        best, *others = losses[losses.mean(axis=1).argsort()]
+        found = decide(estimates(np.stack(others) - best), 0.01, family=schemes * (schemes - 1) // 2)
         wrong += any(one.word == "worse" for one in found.values())
     assert wrong / TIMES <= 0.05 + SLACK
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_looking_in_rounds_keeps_the_error() -> None:
     random_, wrong = random.Random(0), 0
     rounds = seeds_of_rounds(CompareConfig(seeds=5, until_decided=True, max_seeds=20))
@@ -98,8 +122,6 @@ def test_the_seeds_that_would_decide_do_decide() -> None:
     spread = difference.standard_error() * 3**0.5
 
     def word(n: int) -> str:
-        from addnorm.studies.statistics import t_quantile
-
         return decide({0: Estimate(mean=0.246, half_width=t_quantile(n - 1) * spread / n**0.5, n=n)}, 0.01)[0].word
 
     assert word(seeds) == "worse" and word(seeds - 1) == "not decided"
