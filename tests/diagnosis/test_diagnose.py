@@ -18,7 +18,7 @@ def test_a_sound_model_is_called_sound_with_its_curves() -> None:
     (trunk,) = found.trunks
     state = trunk.of("state rms")
     assert state is not None and len(state.values) == 13
-    assert trunk.of("loss without block") is not None
+    assert trunk.of("loss without") is not None
 
 
 def test_a_faulty_model_is_told_cause_place_evidence_and_remedy() -> None:
