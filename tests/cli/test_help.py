@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tomllib
 
@@ -39,14 +40,11 @@ def test_a_page_names_every_flag_once_and_under_a_heading() -> None:
         "How it is trained:",
         "What is measured on the way, and what is kept:",
         "What to do with the run:",
-        "What is shown on the way:",
         "Another way to give the budget:",
+        "What is shown on the way:",
     ]
     for flag in flags.values():
-        assert (
-            sum(line.startswith((f"  {flag.flag} ", f"  {flag.flag},")) or line == f"  {flag.flag}" for line in lines)
-            == 1
-        )
+        assert sum(re.match(rf"  {flag.flag}(,| |$)", line) is not None for line in lines) == 1
 
 
 def test_arguments_without_a_dash_have_names() -> None:
@@ -58,7 +56,7 @@ def test_arguments_without_a_dash_have_names() -> None:
 
 def test_a_short_name_is_the_long_one() -> None:
     short = here("train", "--lr", "0.5", "--wd=0.2", "--bs", "4", "--depth", "3", "--dim", "32", "--print-config")
-    words = (
+    words = [
         "--learning-rate",
         "0.5",
         "--weight-decay",
@@ -69,9 +67,9 @@ def test_a_short_name_is_the_long_one() -> None:
         "3",
         "--d-model",
         "32",
-    )
+    ]
     assert short.code == 0, short.err
-    assert short.out == here("train", *words, "--print-config").out
+    assert short.out == here("train", *long, "--print-config").out
     rates = here("compare", "--lr", "1e-3", "2e-3", "--depth", "2,4", "--print-config")
     found = tomllib.loads(rates.out)
     assert (found["learning_rates"], found["layers"]) == ([1e-3, 2e-3], [2, 4])
@@ -88,7 +86,7 @@ def test_short_names_are_of_fields_that_exist_and_of_no_two_of_a_command() -> No
 @pytest.mark.parametrize(
     ("words", "steps"),
     [
-        ("train --epochs 2", "steps = 17959"),  # 574,688 bytes / (64 * 8), as `train --dry-run` would count them
+        ("train --epochs 2", "steps = 17959"),
         ("train --task classification --init xavier --epochs 0.5", "steps = 126"),
         ("compare --epochs 0.1", "steps = [1796]"),
     ],

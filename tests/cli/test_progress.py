@@ -70,7 +70,7 @@ def test_a_comparison_into_a_file_says_where_its_runs_stand(tmp_path):
     words = ("compare", "--schemes", "pre-norm", "--layers", "1", "--seeds", "2", "--workers", "1", "--steps", "300")
     seen = apart(*words, "--dim", "16", "--out", "out", "--log-every", "0.001", cwd=tmp_path)
     assert seen.code == 0
-    found = [re.fullmatch(r"comparing \d+%: ([01])/2 runs.*", line) for line in seen.err.splitlines()]
+    found = [re.fullmatch(r"comparing \d+%: ([012])/2 runs.*", line) for line in seen.err.splitlines()]
     assert all(found) and {line[1] for line in found if line} >= {"0"}
     assert re.search(r"[\d,]+ tokens/s, pre-norm-L1-lr0.004/seed-\d step \d+/300 loss \d\.\d{3}", seen.err)
 

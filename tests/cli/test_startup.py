@@ -29,7 +29,7 @@ def test_help_does_not_import_torch(words, tmp_path):
 @pytest.mark.parametrize("words", [("--version",), ("compare", "--help"), ("train", "--help")], ids=" ".join)
 def test_help_takes_less_than_a_third_of_a_second_of_processor(words, tmp_path):
     # Processor time, not wall time, because other tests share the cores; the best of five, because whatever
-    # disturbs makes it slower. Measured 0.2 s for the longest page. A sibling that competes for caches and clock can
+    # disturbs makes it slower. Measured 0.1 s for the longest page. A sibling that competes for caches and clock can
     # still double it, so the bound is twice the 0.3 s that is asked for on a quiet machine.
     best = min(_processor_s(words, tmp_path) for _ in range(5))
     assert best < 2 * SECONDS
