@@ -15,6 +15,7 @@ from addnorm.studies.spec import CompareConfig
 from cli.test_fuzz import PARTS
 from command_line import here
 
+LONG = ["--learning-rate", "0.5", "--weight-decay", "0.2", "--batch-size", "4", "--num-layers", "3", "--d-model", "32"]
 SHOWN = ("train", "compare", "lr-range", "evaluate", "predict", "generate")
 
 
@@ -56,20 +57,8 @@ def test_arguments_without_a_dash_have_names() -> None:
 
 def test_a_short_name_is_the_long_one() -> None:
     short = here("train", "--lr", "0.5", "--wd=0.2", "--bs", "4", "--depth", "3", "--dim", "32", "--print-config")
-    words = [
-        "--learning-rate",
-        "0.5",
-        "--weight-decay",
-        "0.2",
-        "--batch-size",
-        "4",
-        "--num-layers",
-        "3",
-        "--d-model",
-        "32",
-    ]
     assert short.code == 0, short.err
-    assert short.out == here("train", *long, "--print-config").out
+    assert short.out == here("train", *LONG, "--print-config").out
     rates = here("compare", "--lr", "1e-3", "2e-3", "--depth", "2,4", "--print-config")
     found = tomllib.loads(rates.out)
     assert (found["learning_rates"], found["layers"]) == ([1e-3, 2e-3], [2, 4])
