@@ -185,6 +185,7 @@ def test_a_script_is_read_by_what_it_prints() -> None:
     assert (row.now, row.moved) == ("31", False)
 
 
+@pytest.mark.slow
 def test_a_run_is_read_from_its_folder_and_docs_stay(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (ROOT / "docs").rglob("*")}
     small = (
@@ -199,6 +200,7 @@ def test_a_run_is_read_from_its_folder_and_docs_stay(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (ROOT / "docs").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_generated_page_is_written_in_the_copy_and_compared(tmp_path: Path) -> None:
     entry = next(entry for entry in ENTRIES if entry.name == "benchmarks")
     entry = replace(entry, lines=entry.lines[1:])  # the page alone, from results that are stored

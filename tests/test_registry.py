@@ -140,6 +140,7 @@ def test_a_package_brings_schemes_by_name(here: Path, monkeypatch: Any) -> None:
         schemes.get("gone")
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

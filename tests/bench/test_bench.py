@@ -97,6 +97,7 @@ def test_what_holds_a_row_back_is_read_from_its_docstring():
     assert Silent.holds_back() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in bench.names() if name != "start-up"])
 def test_every_row_runs_at_its_small_size(name):
     (row,) = chosen([name], quick=True, rounds=1)

@@ -29,6 +29,7 @@ def about(scheme: Scheme) -> Subject:
     return subject_of(scheme, None, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", schemes.names())
 def test_nothing_fails_for_a_scheme_of_the_catalogue(name: str) -> None:
     certificate = certify(name)
@@ -214,6 +215,7 @@ def test_a_model_of_ours_is_a_module_too() -> None:
 # --- how it is told
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_finding() -> None:
     seen = here("certify", "post-norm", "--against", "pre-norm")
     assert seen.code == 5 and seen.err == ""  # the same function: fails

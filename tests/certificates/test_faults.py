@@ -58,6 +58,7 @@ def test_a_faulty_mixing_does_not_touch_the_gate_nor_the_reverse():
     assert compared(FAULTY[5][0])["mixing"].verdict == "holds"
 
 
+@pytest.mark.slow
 def test_transposed_sinkhorn_shows_without_anything_to_compare_with():
     right, wrong = certify(MHC()), certify(TransposedMHC())
     assert right.finding("Sinkhorn error").verdict == "holds"
@@ -65,6 +66,7 @@ def test_transposed_sinkhorn_shows_without_anything_to_compare_with():
     assert "transposed" in wrong.finding("Sinkhorn error").sentence
 
 
+@pytest.mark.slow
 def test_a_connection_alone_is_certified_as_what_it_derives_from():
     for faulty, name, words in (
         (TransposedConnection, "mixing", "transposed mixing"),
@@ -91,6 +93,7 @@ class Renamed(Connection):
         return nn.functional.layer_norm(skip + update, skip.shape[-1:], self.gain, self.shift)
 
 
+@pytest.mark.slow
 def test_a_connection_with_names_of_its_own_is_recognised():
     assert certify(Renamed(20), against="post-norm").finding("same function").verdict == "holds"
     sentence = certify(Renamed(20), against="pre-norm").finding("norm placement").sentence

@@ -15,6 +15,8 @@ from addnorm.kernels.choice import choose
 from addnorm.probes import machine as machine_probe
 from command_line import apart, here
 
+pytestmark = pytest.mark.slow  # one training and one comparison, read by most
+
 SMALL = ["--num-layers", "1", "--d-model", "16", "--context", "16", "--evaluation-tokens", "256", "--evaluations", "2"]
 SMALL_ARMS = [
     "--schemes",

@@ -80,6 +80,7 @@ def test_a_diverged_run_has_a_code_of_its_own(monkeypatch, tmp_path):
     assert '"validation_loss": "nan"' in seen.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["schemes", "mhc"], ["compare", "--print-config"]], ids=" ".join)
 def test_a_closed_pipe_is_no_error(words, tmp_path):
     command = [sys.executable, "-m", "addnorm", *words]
@@ -90,6 +91,7 @@ def test_a_closed_pipe_is_no_error(words, tmp_path):
     assert process.returncode == 141
 
 
+@pytest.mark.slow
 def test_a_terminal_without_the_signs_gets_others(tmp_path):
     command = [sys.executable, "-m", "addnorm", "schemes", "pre-norm"]
     done = subprocess.run(command, capture_output=True, cwd=tmp_path, env={"PYTHONIOENCODING": "ascii", "PATH": ""})
@@ -97,6 +99,7 @@ def test_a_terminal_without_the_signs_gets_others(tmp_path):
     assert b"pre-norm" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_the_run_and_resume_ends_it(number, code, tmp_path, monkeypatch):
     command = [sys.executable, "-m", "addnorm", "train", "--num-layers", "1", "--d-model", "16", "--context", "16"]

@@ -252,6 +252,7 @@ REAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", REAL, ids=lambda words: " ".join(words).replace("\x1b", "ESC"))
 def test_odd_words_end_well_in_a_process_of_their_own(words, tmp_path):
     seen = apart(*words, cwd=tmp_path)

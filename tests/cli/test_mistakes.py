@@ -92,6 +92,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(line, said, folder):
     assert seen.out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["compare --layerz 4", "train --data empty.txt", "nonsense"])
 def test_a_mistake_is_one_line_in_a_process_of_its_own(line, folder):
     seen = apart(*line.split(), cwd=folder)
@@ -118,6 +119,7 @@ def test_a_nul_character_is_refused(folder):
     assert "NUL" in seen.err
 
 
+@pytest.mark.slow
 def test_debug_gives_the_traceback_of_a_mistake(folder):
     seen = apart("train", "--data", "empty.txt", "--debug", cwd=folder)
     assert seen.code == 1

@@ -101,6 +101,7 @@ def test_the_most_frequent_name_of_the_context_is_right_for_three_questions_in_e
     assert right / count == pytest.approx(0.38, abs=0.005)  # 0.381 was measured
 
 
+@pytest.mark.slow
 def test_paraphrases_are_balanced_and_the_first_sentence_tells_nothing():
     splits = paraphrase.paraphrase_pairs()
     assert [len(part) for part in parts(splits)] == [17_220, 748, 602]

@@ -35,6 +35,7 @@ def test_a_place_does_not_depend_on_what_it_is_asked_with():
     assert [int(order(np.array([place]))[0]) for place in (0, 17, 999)] == whole[[0, 17, 999]].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [7, 16, 100])
 def test_over_the_seeds_every_number_is_as_likely_at_every_place(size):
     seeds = 2000

@@ -15,6 +15,7 @@ import torch
 from addnorm.kernels.native import addresses, has_address
 
 
+@pytest.mark.slow
 def test_a_wrapper_subclass_takes_torchs_path():
     words = [sys.executable, str(Path(__file__).with_name("wrapped_arguments.py"))]
     told = subprocess.run(words, capture_output=True, text=True, timeout=300)

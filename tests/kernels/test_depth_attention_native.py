@@ -322,6 +322,7 @@ def test_a_copied_model_gives_the_same_bits():
         assert torch.equal(one, two)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_the_same():
     model, ids = moved(AttentionResiduals()), tokens()
     torch._dynamo.reset()
@@ -359,6 +360,7 @@ def test_it_keeps_at_most_a_fifth_more_than_pre_norm(scheme):
     assert ours <= 1.2 * base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [NONE, LAYER, RMS])
 @pytest.mark.parametrize("writes", [FULL, BLOCKS], ids=["full", "blocks"])
 def test_the_second_derivative_of_a_stack_is_right(writes, kind):

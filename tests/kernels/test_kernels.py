@@ -231,6 +231,7 @@ def test_an_unused_output_sends_no_gradient(kernel, size):
             torch.testing.assert_close(one, torch.zeros_like(one) if two is None else two, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "size"), FIRST)
 def test_compiled_whole_it_gives_the_same_bits(kernel, size, path):
     torch._dynamo.reset()

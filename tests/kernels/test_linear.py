@@ -126,6 +126,7 @@ def test_measuring_under_autocast_measures_the_same_products():
     assert seen and not any(seen)
 
 
+@pytest.mark.slow
 def test_a_route_that_rounds_its_operands_is_not_taken_however_fast(monkeypatch):
     def rounded(x, weight):
         return F.linear(x.bfloat16().float(), weight.bfloat16().float())
@@ -188,6 +189,7 @@ def test_float32_and_short_sequences_are_attended_to_by_torch():
         assert not attention_fits(*(make(1, 1, 64, 8),) * 3)
 
 
+@pytest.mark.slow
 def test_the_folder_of_kernels_may_be_chosen(tmp_path, monkeypatch):
     monkeypatch.setattr(native, "_STATE", native._State())
     native.use(True, tmp_path)

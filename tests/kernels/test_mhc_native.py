@@ -169,6 +169,7 @@ def test_the_write_and_read_reference_is_the_kernel_of_one_boundary():
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)  # float64: only the order of sums differs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 4])
 def test_its_gradient_is_the_numerical_one(every):
     given = inputs(((3,), 4, 5))
@@ -216,6 +217,7 @@ def test_fewer_stored_states_are_fewer_saved_bytes():
     assert sizes[1] - sizes[2] == 1 * state - 1 * mixing - 1 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 2, 99])
 @pytest.mark.parametrize("form", [FORM, Form(numbers=FORM.numbers)], ids=["norm inside", "norm outside"])
 def test_the_second_derivative_of_a_chain_of_sites_is_right(every, form):

@@ -213,6 +213,7 @@ def test_recomputing_activations_changes_no_bit_even_with_dropout():
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", POSITIONS)
 def test_it_compiles_whole_with_and_without_padding(position):
     model, (_, tokens, keep) = decoder(position=position), left_padded([7, 4, 1])

@@ -18,6 +18,7 @@ def test_value_and_gradients_agree(case, dtype):
     assert found.gradient <= TOLERANCE[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_after_twenty_steps_of_training_they_still_agree(case):
     assert parted(case.build(torch.float64)) <= TRAINED

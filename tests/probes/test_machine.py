@@ -85,6 +85,7 @@ def test_what_the_system_does_not_tell_is_left_out():
     assert advice(replace(GOOD, products=tuple(replace(p, onednn_gflops=None) for p in GOOD.products))) == []
 
 
+@pytest.mark.slow
 def test_measuring_leaves_threads_and_gradients_as_they_were(monkeypatch):
     monkeypatch.setattr(probe, "REPEAT_S", 1e-3)
     threads = torch.get_num_threads()

@@ -19,6 +19,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return write_figures(example_results(), tmp_path_factory.mktemp("figures"))
 
 
+@pytest.mark.slow
 def test_every_figure_is_a_png_and_an_svg(written: list[Path]) -> None:
     folder = written[0].parent
     assert {path.name for path in written} == {f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")}
@@ -31,6 +32,7 @@ def test_every_figure_is_a_png_and_an_svg(written: list[Path]) -> None:
     assert len(lines) >= 2 * 2 * 6  # two depths, two moments, six schemes
 
 
+@pytest.mark.slow
 def test_equal_results_give_equal_figures_whatever_the_users_settings(written: list[Path], tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib", reason="figures need the extra `plot`")
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):

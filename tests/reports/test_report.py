@@ -22,6 +22,7 @@ def test_a_failure_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "report.html").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_all_files_are_written_and_named_without_torch(tmp_path: Path) -> None:
     stored = tmp_path / "results.json"
     stored.write_text(json.dumps(example_results()))

@@ -86,6 +86,7 @@ def test_a_figure_stands_beside_the_best_trivial_one():
     assert (score.baseline, score.baseline_name, score.note) == (37.0, "b", "rule; a: 10.0")
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(-4, 4)), min_size=1, max_size=12))
 def test_no_other_threshold_is_better_than_the_best(items):
     asked = [

@@ -66,6 +66,7 @@ def config_of(tmp_path: Path):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task",
     [

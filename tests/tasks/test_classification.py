@@ -68,6 +68,7 @@ def run(config_of, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_learns_order_which_word_counts_do_not_tell(run):
     scores = {score["name"]: score for score in evaluate_run(run)["scores"]}
     assert scores["accuracy"]["baseline_name"] == "bag of words, logistic regression"

@@ -68,6 +68,7 @@ def run(config_of, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_learns_what_neither_words_nor_one_text_tell(run):
     accuracy = evaluate_run(run)["scores"][0]
     assert accuracy["name"] == "accuracy"
@@ -132,6 +133,7 @@ def scored(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_score_is_learned_by_regression(config_of, scored, tmp_path):
     train(config_of("entailment(target=score)", data=str(scored), steps=250), tmp_path / "run")
     scores = evaluate_run(tmp_path / "run")["scores"]

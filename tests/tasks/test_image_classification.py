@@ -47,6 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_digits_are_learned_far_beyond_chance(trained):
     loaded = load_run(trained)
     problem = tasks.prepare(loaded.config, loaded.reader)

@@ -68,12 +68,14 @@ def learned(task: str, data: Path, folder: Path, **changes):
     return tasks.prepare(config, loaded.reader), loaded.model
 
 
+@pytest.mark.slow
 def test_a_decoder_learns_what_pixels_know_of_each_other(blinking, tmp_path):
     problem, model = learned("image-generation(method=autoregressive, patch=2)", blinking, tmp_path / "run", steps=150)
     # Two coins a picture of 16 pixels are 2 ln 2 / 16 nats a pixel; independent pixels pay ln 2.
     assert problem.evaluate(model) < 0.5 * problem.chance_loss
 
 
+@pytest.mark.slow
 def test_a_diffusion_learns_what_pixels_know_of_each_other(blinking, tmp_path):
     problem, model = learned("image-generation(patch=2)", blinking, tmp_path / "run", steps=300)
     independent = problem.evaluate(KnowsCoins(problem.choices.noise))  # the best there is, pixel by pixel: 0.645

@@ -148,6 +148,7 @@ def test_any_scheme_learns(numbers, scheme):
     assert problem.evaluate(model) < before - 0.3
 
 
+@pytest.mark.slow
 def test_a_trained_model_answers_well_beyond_word_overlap_and_says_when_there_is_no_answer(some_without, tmp_path):
     changes = SHAPE | QUICK | {"steps": 250}
     train(tasks.config("question-answering", data=str(some_without), **changes), tmp_path / "run")

@@ -141,6 +141,7 @@ def test_long_pairs_are_left_out_of_training_only(problem_of):
         problem_of(context=2)
 
 
+@pytest.mark.slow
 def test_it_learns_what_cannot_be_copied(run):
     loaded = load_run(run)
     problem = tasks.prepare(loaded.config, loaded.reader)

@@ -40,6 +40,7 @@ def trained(dots):
     return problem, learned(problem, 300)
 
 
+@pytest.mark.slow
 def test_a_moving_dot_is_learnt_well_beyond_copying_the_last_frame(trained):
     problem, model = trained
     error, decibels, likeness, ahead, *_ = problem.scores(model)

@@ -72,6 +72,7 @@ def test_no_flipped_bit_changes_what_a_model_answers_without_a_word(ended, tmp_p
                 assert any(file.name in str(item.message) or file.parent.name in str(item.message) for item in told)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_any_flipped_bit_or_names_the_file(ended, tmp_path):
     config, whole = ended
     stopped, copy = tmp_path / "stopped", tmp_path / "copy"

@@ -28,6 +28,7 @@ def validation(folder):
     return {row["step"]: row["loss"] for row in RunFolder(folder).rows() if row["event"] == "validation"}
 
 
+@pytest.mark.slow
 def test_a_run_that_no_longer_improves_stops_and_its_best_is_loaded(overfitting, tmp_path):
     config = overfitting(tmp_path, patience=3)
     result = train(config, tmp_path / "run")
@@ -42,6 +43,7 @@ def test_a_run_that_no_longer_improves_stops_and_its_best_is_loaded(overfitting,
     assert len(list((tmp_path / "run" / "checkpoints").glob("step-*"))) <= 3
 
 
+@pytest.mark.slow
 def test_without_patience_it_goes_on(overfitting, tmp_path):
     result = train(overfitting(tmp_path), tmp_path / "run")
     assert result["status"] == "finished" and max(validation(tmp_path / "run")) == 400

@@ -41,6 +41,7 @@ def rows_of(folder):
     return [{key: value for key, value in row.items() if key not in ("wall_s", "cpu_s")} for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_within_a_step_and_the_run_goes_on_bit_for_bit(tiny, tmp_path, number, code):
     config = tiny(tokens=60 * 64, dropout=0.1, evaluations=2, saves=1)

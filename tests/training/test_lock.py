@@ -32,6 +32,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_of_two_that_start_at_once_on_a_new_folder_one_trains(tmp_path: Path) -> None:
     words = [sys.executable, "-c", START, str(tmp_path / "run")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -19,6 +19,7 @@ def small(tiny):
     return tiny(tokens=300 * 64, evaluations=2, signals=0, saves=0, warm_up=0.1)
 
 
+@pytest.mark.slow
 def test_the_suggested_rate_trains_and_a_hundred_times_it_does_not(small, tmp_path):
     small = replace(small, num_layers=4, schedule="constant", warm_up=0.0)  # the rate itself, from the first step on
     suggested = range_test(small).suggested
@@ -54,6 +55,7 @@ def test_it_takes_the_steps_that_it_says(small):
         optimizer.clear_gradient()
 
 
+@pytest.mark.slow
 def test_it_ends_where_the_loss_rises_and_repeats_itself(small):
     torch.manual_seed(1)
     one = range_test(small)

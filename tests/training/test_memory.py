@@ -13,6 +13,7 @@ from addnorm.training.run import train
 SMALL = {"d_model": 32, "num_heads": 2, "num_layers": 3, "context": 32, "batch_size": 4, "steps": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["pre-norm", "mhc", "attention-residuals"])
 def test_every_choice_ends_in_the_same_loss_and_keeps_fewer_bytes(scheme, tmp_path):
     losses, kept = {}, {}

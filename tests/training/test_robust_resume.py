@@ -55,6 +55,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("crash", [9, 14])
 def test_a_crashed_run_goes_on(tiny, tmp_path, changes, crash):
@@ -95,6 +96,7 @@ def test_a_run_that_stopped_early_but_left_no_result_only_writes_it(tiny, tmp_pa
     assert rows_of(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crash", [51, 63, 66, 70, 79])
 def test_a_rollback_survives_a_crash_before_and_after_it(tiny, tmp_path, crash, monkeypatch):
     """Batches 64 and 65 are poisoned. Checkpoints stand at 60 and 70; the snapshot in them is of step 50."""

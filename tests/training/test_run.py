@@ -118,6 +118,7 @@ def test_a_run_gives_the_callers_random_stream_back(tiny, tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheme", "changes"),
     [
@@ -268,6 +269,7 @@ def test_the_config_is_read_back_with_every_field(tiny, tmp_path):
     assert asdict(RunFolder(tmp_path / "run").config()) == asdict(config)
 
 
+@pytest.mark.slow
 def test_training_does_not_wait_for_torchs_compiler_to_be_imported(tiny, tmp_path):
     program = """
 import json, sys

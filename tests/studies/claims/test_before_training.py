@@ -26,6 +26,7 @@ def test_branch_gradients_shrink_as_one_over_the_depth_from_a_stream_of_unit_siz
     assert verdict(BranchGradientsShrinkAsOneOverDepth(depths=(4, 16), seeds=2, starts=(start,))) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 def test_a_step_on_deep_norms_matrices_is_bounded_from_every_start_and_one_on_its_biases_is_not(start):
     claim = DeepNormUpdateIsBounded(depths=(4, 32), seeds=1, starts=(start,))

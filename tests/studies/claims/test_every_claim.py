@@ -30,6 +30,7 @@ def test_every_file_is_one_claim_with_all_its_texts(name):
     assert not claim.title.endswith(".") and claim.statement.endswith(".")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", claims.names())
 def test_every_experiment_runs_to_a_verdict_with_a_figure(name):
     shares: list[float] = []
