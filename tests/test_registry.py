@@ -14,13 +14,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import command_line
 from addnorm import Scheme, UserError, bench, schemes, tasks
+from addnorm.schemes._describe import describe
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.studies import claims
 
 MINE = '''
 from dataclasses import dataclass
 import addnorm
+from addnorm.schemes._describe import describe
 from addnorm.schemes.pre_norm import PreNorm
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,3 +224,42 @@ def test_a_scheme_of_ones_own_goes_around_another(here: Path) -> None:
     scheme = schemes.parse("./mine.py(inner=mhc(streams=2))")
     assert schemes.format(scheme) == "./mine.py(inner=mhc(streams=2))"
     assert scheme.inner == schemes.parse("mhc(streams=2)")
+
+
+def test_a_text_is_no_number(here: Path) -> None:
+    for registry, text, said in (
+        (schemes, "./mine.py(alpha=much)", "alpha=much is not allowed; give a number, such as 0.5."),
+        (claims, "sinkhorn-is-approximate(seeds=many)", "seeds=many is not allowed; give a number, such as"),
+        (
+            claims,
+            "generalisations-start-as-pre-norm(depths=3)",
+            "depths=3 is not allowed; give values in",
+        ),
+        (bench, "decoding(rounds=few)", "rounds=few is not allowed; give a number, such as"),
+    ):
+        with pytest.raises(UserError) as error:
+            registry.parse(text)
+        assert said in str(error.value)
+    assert claims.parse("generalisations-start-as-pre-norm(depths=(2, 3))").depths == (2, 3)
+
+
+def test_a_claim_and_a_row_of_a_file_are_run_by_their_commands(here: Path) -> None:
+    for kind, base, command in (
+        (
+            "claim",
+            "from addnorm.studies.claims.sinkhorn_is_approximate import SinkhornIsApproximate as Base",
+            "reproduce",
+        ),
+        ("row", "from addnorm.bench.rows.mhc_memory import MhcMemory as Base", "bench"),
+    ):
+        (here / f"{kind}.py").write_text(f"{base}\nclass Mine(Base):\n    title = 'Of my own'\n")
+        seen = command_line.here(command, f"./{kind}.py", "--list")
+        assert seen.code == 0 and seen.out.startswith(f"./{kind}.py") and "Of my own" in seen.out, seen.err
+
+
+def test_a_description_is_of_the_file_as_it_is_now(here: Path) -> None:
+    assert describe("./mine.py").title == "Mine: Pre-LN by another name."
+    (here / "mine.py").write_text(MINE.replace("another", "a third"))
+    assert describe("./mine.py").title == "Mine: Pre-LN by a third name."
+    (here / "mine.py").write_text(MINE.replace('"""Mine: Pre-LN by another name."""', ""))
+    assert describe("./mine.py").title == "Mine"

@@ -143,7 +143,7 @@ class Registry(Generic[T]):
         hint = field.type
         hints = hint if isinstance(hint, str) else " ".join(getattr(h, "__name__", "") for h in (hint, *get_args(hint)))
         if text == "None" or self.base.__name__ not in re.findall(r"\w+", hints):
-            return literal(text)
+            return _of_its_type(field, text, hints)
         try:
             return self.parse(text)
         except UserError as error:
@@ -258,6 +258,19 @@ def _imported(name: str, path: Path) -> ModuleType:
         del sys.modules[name]
         raise UserError(f"{path} cannot be imported ({_in_a_line(error)}); mend the file.") from error
     return module
+
+
+def _of_its_type(field: Field[Any], text: str, hints: str) -> Any:
+    """A literal; a text is no number, and what is no tuple no tuple."""
+    value, wanted = literal(text), ""
+    if isinstance(value, str) and re.fullmatch(r"(int|float|None|[ |])+", hints):
+        wanted = "a number"
+    elif hints.startswith("tuple") and not isinstance(value, tuple):
+        wanted = "values in parentheses"
+    if wanted:
+        like = "" if _default(field) in (None, MISSING) else f", such as {_default(field)}"
+        raise UserError(f"{field.name}={text} is not allowed; give {wanted}{like}.")
+    return value
 
 
 def _default(field: Field[Any]) -> Any:

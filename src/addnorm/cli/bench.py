@@ -21,7 +21,8 @@ class BenchOptions:
     """Which rows, how thoroughly, and where the results go."""
 
     rows: tuple[str, ...] = field(default=(), metadata={"positional": "ROW"})
-    """Rows to measure, by name; --list shows them. Default: all."""
+    """Rows to measure, by name, at another size if need be: "NAME(rounds=3)"; or Python files that define one. --list
+    shows them. Default: all."""
     rounds: int | None = None
     """How often every arm has its turn. Default: each row's own number, 3 to 15."""
     quick: bool = False

@@ -18,7 +18,8 @@ class ReproduceOptions:
     """Which claims, and where their results go."""
 
     claims: tuple[str, ...] = field(default=(), metadata={"positional": "CLAIM"})
-    """Claims to test, by name; --list shows them. Default: all."""
+    """Claims to test, by name, at another size if need be: "NAME(seeds=3)"; or Python files that define one. --list
+    shows them. Default: all."""
     out: Path | None = None
     """Folder for claims.json and claims.html; results of other claims in it stay.
     Default: runs/reproduce-DATE-TIME."""

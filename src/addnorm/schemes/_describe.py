@@ -53,9 +53,8 @@ class Description:
     fields: tuple[SchemeField, ...]
 
 
-@cache
 def describe(name: str) -> Description:
-    """The description of a scheme of the catalogue, with its default hyper-parameters.
+    """The description of a scheme, with its default hyper-parameters.
 
     Raises:
         UserError: no scheme has that name.
@@ -63,8 +62,12 @@ def describe(name: str) -> Description:
     >>> describe("pre-norm").equation
     'x <- x + F(n(x));    hidden = n(x)'
     """
-    scheme = schemes.get(name)
-    title, equation, parts, other = _parts(inspect.cleandoc(scheme.__doc__ or ""))
+    return _described(schemes.get(name), name)
+
+
+@cache
+def _described(scheme: type[Scheme], name: str) -> Description:
+    title, equation, parts, other = _parts(_doc_of(scheme))
     start = scheme().starts_as()
     return Description(
         name=name,
@@ -78,6 +81,12 @@ def describe(name: str) -> Description:
         diagram=getattr(scheme, "diagram", ""),
         fields=_fields(scheme),
     )
+
+
+def _doc_of(scheme: type[Scheme]) -> str:
+    """Its docstring; its name where a dataclass has written its signature there."""
+    text = inspect.cleandoc(scheme.__doc__ or "")
+    return scheme.__name__ if not text or text.startswith(f"{scheme.__name__}(") else text
 
 
 def _parts(text: str) -> tuple[str, str, dict[str, list[str]], list[str]]:
