@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from addnorm.models.decoder import Transformer as Transformer
     from addnorm.models.encoder import Encoder as Encoder
     from addnorm.models.encoder_decoder import EncoderDecoder as EncoderDecoder
+    from addnorm.probes.summary import summary as summary
     from addnorm.residual import Connection as Connection
     from addnorm.residual import Exit as Exit
     from addnorm.residual import Scheme as Scheme
@@ -35,6 +36,7 @@ _HOMES = {
     "TransformerBlock": "models.block",
     "UserError": "errors",
     "certify": "certificates.certify",
+    "summary": "probes.summary",
     "diagnose": "diagnosis.diagnose",
     "schemes": "schemes",
 }

@@ -130,6 +130,15 @@ def _projections(stack: torch.nn.Module) -> list[torch.Tensor]:
     return [weight for groups in weights for group in groups for weight in group]
 
 
+@each_body
+def test_an_example_is_what_forward_takes(build: Build, given: Any) -> None:
+    model = build(schemes.parse("pre-norm")).eval()
+    example = model.example()
+    assert [each.dtype for each in example] == [each.dtype for each in given]
+    assert [each.dim() for each in example] == [each.dim() for each in given]
+    assert model(*example).isfinite().all() and len(model(*example)) == 1
+
+
 def test_every_body_of_the_package_is_tried_here() -> None:
     def kinds(kind: type[Body]) -> set[type[Body]]:
         return {kind, *(below for each in kind.__subclasses__() for below in kinds(each))}

@@ -21,6 +21,7 @@ from addnorm.stack import Later, Stack, check_calibration
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
+EXAMPLE_TOKENS = 64
 Calibration = Tensor | tuple[Tensor, ...] | Later | None
 
 
@@ -46,6 +47,10 @@ class Body(nn.Module):
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
         """Each stack in the order of a forward, with the tables outside it whose rows are vectors of its stream."""
         return [(self.stack, [])]
+
+    def example(self) -> tuple[Tensor, ...]:
+        """What `forward` takes, of one item: for who only wants to see it run."""
+        raise NotImplementedError
 
     def start_(self, seed: int, calibration: Calibration) -> None:
         """Draw the weights, and calibrate where a batch came."""
@@ -109,6 +114,11 @@ class TokenBody(Body):
         super().__init__(scheme, calibration)
         self.config = config
         self.embedding = Embedding(config, segments)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Tokens."""
+        tokens = min(EXAMPLE_TOKENS, self.config.max_tokens)
+        return (torch.zeros(1, tokens, dtype=torch.long, device=self.embedding.tokens.weight.device),)
 
     def hidden(
         self,

@@ -72,6 +72,12 @@ class TextClassifier(EncoderWithHead):
         super().__init__(scheme, vectors, outputs, frozen=frozen, seed=seed, calibration=calibration, shape=shape)
         self.texts, self.pooling = texts, pooling
 
+    def example(self) -> tuple[Tensor, ...]:
+        """A text, or two, and that all of its tokens are real."""
+        (ids,) = super().example()
+        ids = ids if self.texts == 1 else ids[:, None].expand(1, self.texts, -1)
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+
     def calibrate_(self, *batch: Int[Tensor, "*batch tokens"]) -> None:
         """Let the scheme set what depends on data, from one batch of texts; most schemes set nothing."""
         self.body.calibrate_(batch[0].flatten(0, -2))

@@ -163,6 +163,12 @@ class DiffusionTransformer(Body):
         self.head = build(self.config.d_model, grid.values)
         self.start_(seed, calibration)
 
+    def example(self) -> tuple[Tensor, ...]:
+        """A grey picture halfway to noise, of no class."""
+        like, grid = self.classes.weight, self.grid
+        label = torch.tensor([self.none], device=like.device)
+        return like.new_zeros(1, grid.height, grid.width, grid.channels), like.new_full((1,), 0.5), label
+
     @property
     def none(self) -> int:
         """The label for no class."""

@@ -108,6 +108,10 @@ class EncoderWithHead(Body):
         """Those of the encoder."""
         return self.body.stacks()
 
+    def example(self) -> tuple[Tensor, ...]:
+        """That of the encoder."""
+        return self.body.example()
+
     def initialise_(self, seed: int) -> None:
         """Fill all parameters afresh from the seed: the encoder's as those of an encoder alone."""
         self.body.initialise_(seed)

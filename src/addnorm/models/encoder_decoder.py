@@ -72,6 +72,10 @@ class EncoderDecoder(TokenBody):
         """The encoder, then the decoder with the tables of the embedding and the head."""
         return [(self.encoder, []), (self.decoder, self.head.tables(self.embedding.tokens))]
 
+    def example(self) -> tuple[Tensor, ...]:
+        """Source and target."""
+        return (*super().example(), *super().example())
+
     def encode(
         self, source: Int[Tensor, "batch source"], keep: Bool[Tensor, "batch source"] | None = None
     ) -> Float[Tensor, "batch source d_model"]:

@@ -120,6 +120,12 @@ class PatchDecoder(Body):
         """The stack over patches, then the one within them, each with its tables."""
         return [(self.stack, [self.classes.weight]), (self.within, [self.levels.weight, self.head.weight])]
 
+    def example(self) -> tuple[Tensor, ...]:
+        """A black picture of the first class."""
+        levels = torch.zeros(1, self.grid.height, self.grid.width, self.grid.channels, dtype=torch.long)
+        device = self.classes.weight.device
+        return levels.to(device), torch.zeros(1, dtype=torch.long, device=device)
+
     def forward(
         self, levels: Int[Tensor, "batch height width channels"], labels: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch patches pixels levels"]:

@@ -120,6 +120,11 @@ class VideoTransformer(Body):
         self.head = _head(config)
         self.start_(seed, calibration)
 
+    def example(self) -> tuple[Tensor, ...]:
+        """Two black frames."""
+        config = self.config
+        return (self.patches.weight.new_zeros(1, 2, config.channels, config.height, config.width),)
+
     def forward(
         self,
         frames: Float[Tensor, "batch frames channels height width"],

@@ -79,6 +79,11 @@ class VisionTransformer(Body):
         """The stack, with the head's table."""
         return [(self.stack, [self.head.weight])]
 
+    def example(self) -> tuple[Tensor, ...]:
+        """A grey image."""
+        grid = self.embedding.grid
+        return (self.head.weight.new_zeros(1, grid.height, grid.width, grid.channels),)
+
     def features(self, images: Float[Tensor, "batch height width channels"]) -> Float[Tensor, "batch d_model"]:
         """The vector of each image that the head reads."""
         hidden = self.stack(self._tokens(images), Context())
