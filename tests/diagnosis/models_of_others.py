@@ -16,6 +16,26 @@ SIZE = {
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
 }
+EXPERTS = {
+    "head_dim": 8,
+    "moe_intermediate_size": 16,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+LINEAR = {
+    "head_dim": 8,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+    "num_experts_per_tok": 2,
+    "num_experts": 4,
+}
 GROUPED = SIZE | {"num_key_value_heads": 2, "head_dim": 8}
 
 
@@ -93,6 +113,33 @@ def by_hand() -> tuple[nn.Module, Any]:
     return ByHand(), ids()
 
 
+def addnorms(scheme: str) -> tuple[nn.Module, Any]:
+    """A decoder of addnorm's own, its connections moved from where every stream and every weight is alike."""
+    import addnorm
+
+    model = addnorm.Transformer(
+        addnorm.schemes.parse(scheme), vocab_size=VOCAB, d_model=WIDTH, num_heads=4, num_layers=3
+    )
+    return moved(model, ("connection", "exit")), ids()
+
+
+def moved(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
+    """The same model with noise on the parameters that have one of these in their names."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(part in name for part in names):
+                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def of_streams(model: str, config: str, **size: Any) -> tuple[nn.Module, Any]:
+    """A model of transformers whose mixing of streams or of depths is moved from where it starts."""
+    size = {"vocab_size": VOCAB, "hidden_size": WIDTH, "num_attention_heads": 4, "num_hidden_layers": 3} | size
+    made, batch = hugging_face(model, config, **size)
+    return moved(made, ("hc.", "hc_", "hyper_connection", "altup", "query")), batch
+
+
 Make = Callable[[], tuple[nn.Module, Any]]
 MODELS: dict[str, Make] = {
     "llama": lambda: hugging_face("LlamaForCausalLM", "LlamaConfig", **GROUPED),
@@ -142,4 +189,46 @@ MODELS: dict[str, Make] = {
     "torch, Post-LN": lambda: torch_encoder(False),
     "x-transformers": x_transformers,
     "by hand": by_hand,
+    "deepseek_v4": lambda: of_streams(
+        "DeepseekV4ForCausalLM",
+        "DeepseekV4Config",
+        **EXPERTS,
+        **{"q_lora_rank": 16, "o_groups": 2, "o_lora_rank": 8, "layer_types": ["sliding_attention"] * 3},
+    ),
+    "hy_v4": lambda: of_streams(
+        "HYV4ForCausalLM",
+        "HYV4Config",
+        **EXPERTS,
+        **{"intermediate_size": 64, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8},
+        **{"qk_rope_head_dim": 8, "v_head_dim": 8, "index_topk": 4, "index_head_dim": 16, "index_n_heads": 2},
+    ),
+    "qwen4_exp": lambda: of_streams(
+        "Qwen4ExpForCausalLM",
+        "Qwen4ExpTextConfig",
+        **LINEAR | {"num_hidden_layers": 4, "num_key_value_heads": 2, "hc_lowrank": 8},
+        **{"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 4},
+        **{"indexer_compress_ratio": 2},
+    ),
+    "gemma3n": lambda: of_streams(
+        "Gemma3nForCausalLM",
+        "Gemma3nTextConfig",
+        **{"intermediate_size": 64, "vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 8},
+        **{"num_kv_shared_layers": 0, "laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 3},
+        **{"layer_types": ["sliding_attention", "sliding_attention", "full_attention"]},
+        **{"num_key_value_heads": 2, "head_dim": 8},
+    ),
+    "inkling2": lambda: of_streams(
+        "Inkling2ForCausalLM",
+        "Inkling2TextConfig",
+        **EXPERTS | {"num_hidden_layers": 4, "layer_types": ["hybrid_sliding", "hybrid"] * 2},
+        **{"unpadded_vocab_size": VOCAB, "num_key_value_heads": 2, "swa_num_attention_heads": 4},
+        **{"swa_num_key_value_heads": 2, "swa_head_dim": 8, "d_rel": 4, "rel_extent": 16},
+        **{"n_layers_per_attn_res_block": 2},
+    ),
+    "pre-norm": lambda: addnorms("pre-norm"),
+    "post-norm": lambda: addnorms("post-norm"),
+    "mhc": lambda: addnorms("mhc"),
+    "attention-residuals": lambda: addnorms("attention-residuals"),
+    "block-attention-residuals": lambda: addnorms("block-attention-residuals(num_blocks=2)"),
+    "dense-former": lambda: addnorms("dense-former"),
 }

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.diagnosis.find import find
+from addnorm.diagnosis.subject import Subject
 from addnorm.diagnosis.tracer import logits_of, trace
 from addnorm.diagnosis.trunk import Sublayer, Trunk
+from diagnosis.expected_trunks import EXPECTED, LAYOUTS
 from diagnosis.models_of_others import MODELS
 
 
@@ -25,190 +27,6 @@ def size_of_output(output: Any) -> Tensor:
     return logits_of(output).float().square().mean()
 
 
-def layers(*written: str, count: int = 3, **common: Any) -> list[Sublayer]:
-    """Sublayers of `count` equal layers.
-
-    Args:
-        written: one a sublayer: "name kind", then "before=", "after=", "trunk=" with the names of norms; names lie
-            in `block`, whose "{}" is the layer's number.
-    """
-    block, found = common["block"], []
-    for layer in range(count):
-        here = block.format(layer)
-        for line in written:
-            name, kind, *norms = line.split()
-            named = dict(norm.split("=") for norm in norms)
-            fields = {"before": "norm_before", "after": "norm_after", "trunk": "norm_on_trunk"}
-            found.append(
-                Sublayer(
-                    index=len(found),
-                    name=f"{here}.{name}",
-                    block=here,
-                    kind=kind,  # type: ignore[arg-type]
-                    **{fields[place]: f"{here}.{norm}" for place, norm in named.items()},
-                )
-            )
-    return found
-
-
-LLAMA = ("self_attn attention before=input_layernorm", "mlp feedforward before=post_attention_layernorm")
-GEMMA2 = (
-    "self_attn attention before=input_layernorm after=post_attention_layernorm",
-    "mlp feedforward before=pre_feedforward_layernorm after=post_feedforward_layernorm",
-)
-NEOX = ("attention attention before=input_layernorm", "mlp feedforward before=post_attention_layernorm")
-BART = ("self_attn attention trunk=self_attn_layer_norm", "fc2 feedforward trunk=final_layer_norm")
-
-# By model, each trunk: name, final norm, head, sublayers.
-EXPECTED: dict[str, list[tuple[str, str | None, str | None, list[Sublayer]]]] = {
-    "llama": [("model", "model.norm", "lm_head", layers(*LLAMA, block="model.layers.{}"))],
-    "qwen3": [("model", "model.norm", "lm_head", layers(*LLAMA, block="model.layers.{}"))],
-    "gpt2": [
-        (
-            "transformer",
-            "transformer.ln_f",
-            "lm_head",
-            layers("attn attention before=ln_1", "mlp feedforward before=ln_2", block="transformer.h.{}"),
-        )
-    ],
-    "bert": [
-        (
-            "bert.encoder",
-            None,
-            None,
-            layers(
-                "attention.output.dense attention trunk=attention.output.LayerNorm",
-                "output.dense feedforward trunk=output.LayerNorm",
-                block="bert.encoder.layer.{}",
-            ),
-        )
-    ],
-    "gemma2": [("model", "model.norm", "lm_head", layers(*GEMMA2, block="model.layers.{}"))],
-    "olmo2": [
-        (
-            "model",
-            "model.norm",
-            "lm_head",
-            layers(
-                "self_attn attention after=post_attention_layernorm",
-                "mlp feedforward after=post_feedforward_layernorm",
-                block="model.layers.{}",
-            ),
-        )
-    ],
-    "gpt_neox": [("gpt_neox", "gpt_neox.final_layer_norm", "lm_head", layers(*NEOX, block="gpt_neox.layers.{}"))],
-    "cohere": [
-        (
-            "model",
-            "model.norm",
-            "lm_head",
-            layers(
-                "self_attn attention before=input_layernorm",
-                "mlp feedforward before=input_layernorm",
-                block="model.layers.{}",
-            ),
-        )
-    ],
-    "t5": [
-        (
-            "encoder",
-            "encoder.final_layer_norm",
-            None,
-            layers(
-                "layer.0.SelfAttention attention before=layer.0.layer_norm",
-                "layer.1.DenseReluDense feedforward before=layer.1.layer_norm",
-                block="encoder.block.{}",
-                count=2,
-            ),
-        ),
-        (
-            "decoder",
-            "decoder.final_layer_norm",
-            "lm_head",
-            layers(
-                "layer.0.SelfAttention attention before=layer.0.layer_norm",
-                "layer.1.EncDecAttention cross-attention before=layer.1.layer_norm",
-                "layer.2.DenseReluDense feedforward before=layer.2.layer_norm",
-                block="decoder.block.{}",
-                count=2,
-            ),
-        ),
-    ],
-    "bart": [
-        ("model.encoder", None, None, layers(*BART, block="model.encoder.layers.{}", count=2)),
-        (
-            "model.decoder",
-            None,
-            "lm_head",
-            layers(
-                BART[0],
-                "encoder_attn cross-attention trunk=encoder_attn_layer_norm",
-                BART[1],
-                block="model.decoder.layers.{}",
-                count=2,
-            ),
-        ),
-    ],
-    "vit": [
-        (
-            "vit",
-            "vit.layernorm",
-            "classifier",
-            layers(
-                "attention attention before=layernorm_before",
-                "mlp feedforward before=layernorm_after",
-                block="vit.layers.{}",
-            ),
-        )
-    ],
-    "torch, Pre-LN": [
-        (
-            "",
-            "norm",
-            None,
-            layers("self_attn attention before=norm1", "linear2 feedforward before=norm2", block="layers.{}"),
-        )
-    ],
-    "torch, Post-LN": [
-        (
-            "",
-            None,
-            None,
-            layers("self_attn attention trunk=norm1", "linear2 feedforward trunk=norm2", block="layers.{}"),
-        )
-    ],
-    "x-transformers": [
-        (
-            "attn_layers",
-            "attn_layers.final_norm",
-            "to_logits",
-            [
-                Sublayer(
-                    index=i,
-                    name=f"attn_layers.layers.{i}.1",
-                    block=f"attn_layers.layers.{i}",
-                    kind="feedforward" if i % 2 else "attention",
-                    norm_before=f"attn_layers.layers.{i}.0.0",
-                )
-                for i in range(6)
-            ],
-        )
-    ],
-    "by hand": [
-        (
-            "",
-            "",
-            None,
-            [
-                Sublayer(index=i, name="", kind="feedforward" if i % 2 else "attention", norm_before="")
-                for i in range(6)
-            ],
-        )
-    ],
-}
-EXPECTED["gpt_neox, parallel"] = EXPECTED["gpt_neox"]
-
-
 def without_parameters(trunk: Trunk) -> list[Sublayer]:
     return [dataclasses.replace(sublayer, parameters=()) for sublayer in trunk.sublayers]
 
@@ -217,11 +35,12 @@ def without_parameters(trunk: Trunk) -> list[Sublayer]:
 def test_the_trunk_is_found_with_its_names_kinds_and_norms(name: str) -> None:
     found = find(*model_of(name))
     assert [(one.name, one.final_norm, one.head, without_parameters(one)) for one in found] == EXPECTED[name]
-    assert all(one.layout == "one stream" and one.streams == 1 and one.where == "alone" for one in found)
+    layout = LAYOUTS.get(name, ("one stream", 1, "alone"))
+    assert all((one.layout, one.streams, one.where) == layout for one in found)
     assert all(one.certainty > 0.8 for one in found)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name not in LAYOUTS])
 def test_states_reads_and_writes_add_up(name: str) -> None:
     model, batch = model_of(name)
     for found in trace(model, batch, loss=size_of_output):
@@ -235,7 +54,33 @@ def test_states_reads_and_writes_add_up(name: str) -> None:
             if sublayer.norm_before and "parallel" not in name and name != "cohere":
                 read = model.get_submodule(sublayer.norm_before)(read)
             if sublayer.norm_before != "" and "parallel" not in name and name != "cohere":
-                assert torch.equal(found.reads[i], read)
+                torch.testing.assert_close(found.reads[i], read, rtol=1e-5, atol=1e-6)  # a kernel rounds otherwise
+
+
+# A norm of several streams together and maps of single streams stand before the end of these, and a first stream that
+# moves alone for a while.
+CLOSED = [name for name in LAYOUTS if name not in ("qwen4_exp", "gemma3n")]
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_streams_and_histories_are_followed_from_the_embedding_to_the_end(name: str) -> None:
+    model, batch = model_of(name)
+    (found,) = trace(model, batch)
+    model.eval()
+    whole = Subject(trace=found, model=model).decomposition
+    assert whole is not None and whole.error < 1e-6  # float32; measured: 8e-8
+    assert all(read is not None and read.shape == found.writes[0].shape for read in found.reads)
+
+
+def test_a_stream_that_moves_alone_is_the_active_one() -> None:
+    model, batch = model_of("gemma3n")
+    (found,) = trace(model, batch)
+    attention, laurel = found.writes[0], found.writes[1]
+    before, between, after = found.states[:3]
+    assert before.shape == between.shape == after.shape == (2, 8, 4, 32)
+    torch.testing.assert_close(after[..., 0, :], between[..., 0, :] + laurel)
+    assert torch.equal(after[..., 1:, :], between[..., 1:, :])
+    assert not torch.equal(between[..., 0, :] - attention, before[..., 0, :])  # the layer's own prediction lies between
 
 
 @pytest.mark.parametrize("name", EXPECTED)

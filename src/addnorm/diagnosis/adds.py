@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from addnorm.diagnosis.skeleton import Skeleton
 from addnorm.diagnosis.tape import Op, Value
-from addnorm.diagnosis.torch_names import PLAIN_SUMS
+from addnorm.diagnosis.torch_names import MERGES, PLAIN_SUMS
+
+READ_AGAIN = 3  # merges of one output; two running sums (ResiDual) make two
 
 
 @dataclass(eq=False)
 class ResidualAdd:
     """`out = skip + branch`, where the branch was computed from what the skip is made of.
+
+    So is one more vector beside others in a stack that a depth attention reads.
 
     Args:
         out, skip, branch: values.
@@ -19,6 +25,9 @@ class ResidualAdd:
         before: the add whose result reaches `skip`; None at the entrance of a chain.
         normed: whether a norm lies between (Post-LN).
         length: adds of the chain up to here.
+        merges: how many sums and stacks of the forward the branch goes into.
+        inside: of a depth attention that reads sums of some outputs: the last add of the sum that `branch` is.
+        alone: whether it opens such a sum, or is not summed at all.
     """
 
     op: Op
@@ -29,15 +38,26 @@ class ResidualAdd:
     before: ResidualAdd | None = None
     normed: bool = False
     length: int = 1
+    merges: int = 1
+    inside: ResidualAdd | None = None
+    alone: bool = False
+
+    @property
+    def within(self) -> int:
+        """The call of a module that adds."""
+        return 0 if self.alone else self.op.call
 
 
 def residual_adds(skeleton: Skeleton) -> list[ResidualAdd]:
     """All residual adds of a forward, each with the one before it."""
+    groups = [group for op in skeleton.tape.ops if (group := _adds_of(skeleton, op))]
+    merges = Counter(skeleton.root(add.branch) for group in groups for add in group)
     found: list[ResidualAdd] = []
     by_value: dict[int, ResidualAdd] = {}
-    for op in skeleton.tape.ops:
-        add = _residual_add(skeleton, op)
-        if add is not None:
+    for group in groups:
+        for add in group:
+            add.merges = merges[skeleton.root(add.branch)]
+        for add in _kept(group):
             _link(skeleton, add, by_value)
             found.append(add)
             by_value[add.out] = add
@@ -48,12 +68,82 @@ def chains(skeleton: Skeleton, adds: list[ResidualAdd]) -> list[list[ResidualAdd
     """The longest chains, none within a sublayer of another, in the order of the forward."""
     found, left = [], list(adds)
     while left:
-        chain = _chain(max(left, key=lambda add: (add.length, add.out)), left, skeleton)
+        folded = _chain(max(left, key=lambda add: (add.length, add.out)), left, skeleton)
+        chain = _unfolded(skeleton, folded)
         found.append(chain)
-        covered = {id(add) for add in chain}
+        covered = {id(add) for add in (*folded, *chain)}
         left = [add for add in left if id(add) not in covered and not _is_inside(skeleton, add, chain)]
         left = [add for add in left if add.before is None or id(add.before) not in covered]
     return sorted(found, key=lambda chain: chain[0].out)
+
+
+def reads_history(chain: Sequence[ResidualAdd]) -> bool:
+    """Whether outputs are weighed anew again and again: a depth attention."""
+    return max(add.merges for add in chain) >= READ_AGAIN
+
+
+def _adds_of(skeleton: Skeleton, op: Op) -> list[ResidualAdd]:
+    """The add that an operation is; of a stack of vectors, one for each vector after the first."""
+    if op.name in PLAIN_SUMS:
+        add = _residual_add(skeleton, op)
+        return [] if add is None else [add]
+    if op.name not in MERGES or len(op.outputs) != 1:
+        return []
+    vectors, found = _vectors(skeleton, op), []
+    for at in range(1, len(vectors)):
+        source = _source(skeleton, vectors[:at], skeleton.value(vectors[at]))
+        if source is None:
+            return []
+        add = ResidualAdd(op, op.outputs[0], vectors[at - 1], vectors[at], source)
+        add.before = found[-1] if found else None
+        found.append(add)
+    return found
+
+
+def _kept(group: list[ResidualAdd]) -> list[ResidualAdd]:
+    """A sum as it is; a stack if its vectors are read again, but for the last, which may be read once."""
+    stacked = group[0].op.name in MERGES
+    if stacked and not (len(group) > 1 and all(add.merges > 1 for add in group[:-1])):
+        return []
+    return group
+
+
+def _vectors(skeleton: Skeleton, op: Op) -> list[int]:
+    """What a stack holds, also where it is made of smaller stacks; none if it joins features."""
+    found: list[int] = []
+    for each in op.inputs:
+        value, inner = skeleton.value(each), skeleton.op_of(skeleton.root(each))
+        if value.tensor.shape[-1:] != skeleton.value(op.outputs[0]).tensor.shape[-1:]:
+            return []
+        if inner is not None and inner.name in MERGES:
+            found += _vectors(skeleton, inner)
+        elif value.tensor.numel() and not value.constant:
+            found.append(skeleton.root(each))
+    return found
+
+
+def _unfolded(skeleton: Skeleton, chain: list[ResidualAdd]) -> list[ResidualAdd]:
+    """With the adds of the sums that a depth attention reads; the first of a sum is alone."""
+    if not reads_history(chain):
+        return chain
+    found: list[ResidualAdd] = []
+    for add in chain:
+        inner = _outermost(skeleton, add.inside)
+        value = skeleton.root(inner[0].skip if inner else add.branch)
+        op = skeleton.op_of(value) or add.op
+        found.append(replace(add, op=op, out=value, branch=value, inside=None, alone=True))
+        found += inner
+    return found
+
+
+def _outermost(skeleton: Skeleton, last: ResidualAdd | None) -> list[ResidualAdd]:
+    """A chain without what happens deeper in modules than the rest."""
+    found: list[ResidualAdd] = []
+    while last is not None:
+        found.insert(0, last)
+        last = last.before
+    depths = [len(list(skeleton.tape.callers(add.op.call))) for add in found]
+    return [add for add, depth in zip(found, depths, strict=True) if depth == min(depths)]
 
 
 def _chain(last: ResidualAdd, left: list[ResidualAdd], skeleton: Skeleton) -> list[ResidualAdd]:
@@ -91,25 +181,28 @@ def _is_within(skeleton: Skeleton, inner: ResidualAdd, outer: ResidualAdd) -> bo
 
 
 def _residual_add(skeleton: Skeleton, op: Op) -> ResidualAdd | None:
-    if op.name not in PLAIN_SUMS or len(op.outputs) != 1:
-        return None
-    operands = [each for each in op.inputs if not skeleton.value(each).constant]
-    if len(operands) != 2 or operands[0] == operands[1]:
+    if len(op.outputs) != 1:
         return None
     out = skeleton.value(op.outputs[0])
-    if out.tensor.ndim < 2 or any(skeleton.value(each).tensor.shape[-1:] != out.tensor.shape[-1:] for each in operands):
+    width = out.tensor.shape[-1:]
+    operands = [each for each in op.inputs if not skeleton.value(each).constant]
+    if op.name == "addcmul":  # x + gate * f
+        operands = [each for each in operands if skeleton.value(each).tensor.shape[-1:] == width]
+    if len(operands) != 2 or operands[0] == operands[1] or out.tensor.ndim < 2:
+        return None
+    if any(skeleton.value(each).tensor.shape[-1:] != width for each in operands):
         return None
     for skip, branch in (operands, operands[::-1]):
-        source = _source(skeleton, skip, skeleton.value(branch))
+        source = _source(skeleton, [skip], skeleton.value(branch))
         if source is not None:
             return ResidualAdd(op, out.index, skip, branch, source)
     return None
 
 
-def _source(skeleton: Skeleton, skip: int, branch: Value) -> int | None:
+def _source(skeleton: Skeleton, skip: list[int], branch: Value) -> int | None:
     """What the skip is made of and the branch was computed from, by a matrix on the way."""
     of_branch: set[int] | None = None
-    for value, _ in skeleton.carried(skip):
+    for value, _ in skeleton.carried(*skip):
         if not branch.depends_on(skeleton.value(value)) or skeleton.value(value).constant:
             continue
         if of_branch is None:
@@ -130,8 +223,14 @@ def _has_matrix(skeleton: Skeleton, source: Value, branch: Value) -> bool:
 
 
 def _link(skeleton: Skeleton, add: ResidualAdd, by_value: dict[int, ResidualAdd]) -> None:
-    for value, normed in skeleton.carried(add.skip, norms=True):
-        if value in by_value:
-            add.before, add.normed = by_value[value], normed
-            add.length = add.before.length + 1
-            return
+    """Tell an add the one before it, and the length of the chain so far."""
+    if add.before is None:
+        for value, normed in skeleton.carried(add.skip, norms=True):
+            if value in by_value:
+                add.before, add.normed = by_value[value], normed
+                break
+    if add.before is not None:
+        add.length = add.before.length + 1
+    if add.merges > 1 or add.before is not None and add.before.inside is not None:
+        add.inside = by_value.get(skeleton.root(add.branch))
+        add.length += add.inside.length if add.inside else 0

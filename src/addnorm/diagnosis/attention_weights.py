@@ -31,6 +31,8 @@ def attention_weights(tape: Tape) -> dict[str, Tensor]:
 
 
 def _weights(tape: Tape, op: Op) -> Tensor | None:
+    if op.inputs and tape.values[op.inputs[0]].constant:  # a learned query looks at depths, not at tokens
+        return None
     if op.name == "scaled_dot_product_attention":
         given = dict(zip(_SDPA, op.args, strict=False)) | op.kwargs
         return _of_kernel(**{name: _tensor(each) for name, each in given.items()})

@@ -22,12 +22,16 @@ class Writer:
 
     Args:
         value: the term as it is added.
+        made: what the sublayer itself returned.
+        call: the call of the module; None for a bare function.
         name: dotted name of the module that computed it; "" for a bare function.
         norm_after: dotted name of the norm between.
         kind: what the sublayer does.
     """
 
     value: int
+    made: int
+    call: Call | None
     name: str
     norm_after: str | None
     kind: SublayerKind
@@ -72,7 +76,7 @@ def _learned(skeleton: Skeleton, inputs: list[int]) -> Iterator[Value]:
 def _terms(skeleton: Skeleton, value: int, add: ResidualAdd) -> list[int]:
     """The terms of a branch that are sums of the same module's own."""
     value_op = skeleton.op_of(value)
-    if value_op is None or value in skeleton.norms or value_op.call != add.op.call:
+    if value_op is None or value in skeleton.norms or value_op.call != add.within:
         return [value]
     if value_op.name in SAME and value_op.inputs:
         inner = _terms(skeleton, value_op.inputs[0], add)
@@ -96,13 +100,24 @@ def _writer(skeleton: Skeleton, term: int, add: ResidualAdd) -> Writer:
         elif call is not None and not _is_transparent(skeleton, call):
             break
     name = call.name if call is not None else ""
-    return Writer(value=term, name=name, norm_after=norm_after, kind=_kind(skeleton, name, value, add.source))
+    kind = _kind(skeleton, call, value, add.source)
+    return Writer(value=term, made=value, call=call, name=name, norm_after=norm_after, kind=kind)
+
+
+def written(skeleton: Skeleton, writer: Writer, add: ResidualAdd, shape: tuple[int, ...]) -> int:
+    """The last form of a term that is one vector a token, after its own norm; the term itself if none is."""
+    for value, _ in _back(skeleton, writer.value, add):
+        if tuple(skeleton.value(value).tensor.shape) == shape:
+            return value
+        if value == writer.made:
+            break
+    return writer.value
 
 
 def _back(skeleton: Skeleton, value: int, add: ResidualAdd) -> Iterator[tuple[int, Call | None]]:
     """From what is added back through norms, gains and views, each with the module that returned it."""
     while True:
-        call = skeleton.call_of_output(value, add.op.call)
+        call = skeleton.call_of_output(value, add.within)
         yield value, call
         if value in skeleton.norms:
             value = skeleton.norms[value][0]
@@ -133,15 +148,25 @@ def _is_transparent(skeleton: Skeleton, call: Call) -> bool:
     return any(value == call.inputs[0] for value, _ in skeleton.carried(call.outputs[0], floor=call.inputs[0]))
 
 
-def _kind(skeleton: Skeleton, name: str, value: int, source: int) -> SublayerKind:
+def is_whole(skeleton: Skeleton, call: Call | None) -> bool:
+    """Whether a module's call is a sublayer, not the last of its linears."""
+    if call is None:
+        return False
+    ops = skeleton.tape.ops[call.first : call.last]
+    return sum(skeleton.has_matrix(op) for op in ops) > 1 or any(op.name in ATTENTIONS for op in ops)
+
+
+def _kind(skeleton: Skeleton, call: Call | None, value: int, source: int) -> SublayerKind:
     between = list(_between(skeleton, value, source))
+    if call is not None and is_whole(skeleton, call):
+        between = [op for op in between if call.first <= op.index < call.last]
     attends = [op for op in between if _attends(skeleton, op)]
     if attends:
         keys = [skeleton.value(op.inputs[min(1, len(op.inputs) - 1)]) for op in attends]
         # Keys come from elsewhere, and only the queries from the state.
         crosses = any(not key.depends_on(skeleton.value(source)) for key in keys)
         return "cross-attention" if crosses and len(attends[0].inputs) > 1 else "attention"
-    own_name = f"{name.rpartition('.')[2]} {type(dict(skeleton.tape.model.named_modules()).get(name)).__name__}"
+    own_name = "" if call is None else f"{call.name.rpartition('.')[2]} {type(call.module).__name__}"
     if _ATTENTION.search(own_name):
         return "attention"
     if _FEEDFORWARD.search(own_name):
@@ -155,7 +180,7 @@ def _kind(skeleton: Skeleton, name: str, value: int, source: int) -> SublayerKin
 def _attends(skeleton: Skeleton, op: Op) -> bool:
     """Whether it is an attention, or the product of a softmax and values."""
     if op.name in ATTENTIONS:
-        return True
+        return not skeleton.value(op.inputs[0]).constant  # a learned query looks at depths
     if op.name not in ("matmul", "bmm", "einsum", "baddbmm") or len(op.inputs) < 2:
         return False
     made = skeleton.op_of(skeleton.root(op.inputs[0])), skeleton.op_of(skeleton.root(op.inputs[1]))

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from addnorm.diagnosis.tape import Tape
 from addnorm.errors import UserError
+from addnorm.kernels import native
 from addnorm.probes.untouched import untouched
 
 
@@ -48,12 +49,12 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
     """Within it the model is in evaluation and every parameter takes a gradient; then all is put back.
 
     Its mode, what needs a gradient, gradients, buffers and torch's random stream. The fused paths of
-    `torch.nn.TransformerEncoder`, in which no sublayer is to be seen, are off within.
+    `torch.nn.TransformerEncoder` and addnorm's own kernels, in which no sum is to be seen, are off within.
     """
     modes = [(module, module.training) for module in model.modules()]
     frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point() and p.is_leaf]
     fast = torch.backends.mha.get_fastpath_enabled()
-    with untouched(model), torch.inference_mode(False), torch.enable_grad():
+    with untouched(model), native.switched(False), torch.inference_mode(False), torch.enable_grad():
         try:
             torch.backends.mha.set_fastpath_enabled(False)
             model.eval()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 from addnorm.diagnosis.tape import Call, Op, Tape, Value
@@ -81,22 +81,30 @@ class Skeleton:
             return self._scaled(op)
         if op.name in REDUCTIONS and not _over_features(op):
             return [(each, "mixed") for each in op.inputs]
+        if op.name == "scaled_dot_product_attention" and self.value(op.inputs[0]).constant:  # depths, not tokens
+            return [(op.inputs[2], "mixed")]
         if op.name in MIXINGS:
             return [(each, "mixed") for each in op.inputs if self._mixes(op, each)]
         return []
 
-    def carried(self, start: int, *, norms: bool = False, floor: int = 0) -> Iterator[tuple[int, bool]]:
-        """All values that one is a sum of, the latest first, and whether a norm lies between.
+    def carried(
+        self, *start: int, norms: bool = False, floor: int = 0, stops: Collection[int] = ()
+    ) -> Iterator[tuple[int, bool]]:
+        """All values that some are sums of, the latest first, and whether a norm lies between.
 
         Args:
             norms: whether to look through norms.
             floor: the earliest value of interest.
+            stops: values that are not looked behind.
         """
-        seen: dict[int, bool] = {start: False}
-        heap = [-start]
+        seen: dict[int, bool] = dict.fromkeys(start, False)
+        heap = [-value for value in seen]
+        heapq.heapify(heap)
         while heap:
             value = -heapq.heappop(heap)
             yield value, seen[value]
+            if value in stops:
+                continue
             for source, kind in self.edges(value):
                 if source < floor or kind == "norm" and not norms:
                     continue
@@ -113,14 +121,14 @@ class Skeleton:
         return value
 
     def call_of_output(self, value: int, outside: int) -> Call | None:
-        """The outermost call of a module that returned it, within another call."""
+        """The outermost call of a module that returned it, within another call; not one that hands on what it got."""
         made_by = self.value(value).made_by
         found = None
         if made_by is not None:
             for call in self.tape.callers(self.tape.ops[made_by].call):
                 if call.index == outside or self.tape.within(outside, call.index):
                     break
-                if value in call.outputs:
+                if value in call.outputs and not self._hands_on_like(call, value):
                     found = call
         return found
 
@@ -162,7 +170,7 @@ class Skeleton:
         """Modules first, the outermost where one holds another; then functions, then what is written out."""
         covered = -1
         for call in self.tape.calls:
-            if call.first >= covered and self.is_norm(call):
+            if call.first >= covered and self.is_norm(call) and not self._hands_on(call):
                 self.norms.setdefault(call.outputs[0], (call.inputs[0], call.name))
                 covered = call.last
         inside = {op for call in self.tape.calls if call.outputs and call.outputs[0] in self.norms for op in _ops(call)}
@@ -173,6 +181,16 @@ class Skeleton:
                 self.norms[self._with_gain(op.outputs[0])] = (op.inputs[0], "")
             elif op.name in SCALINGS and (given := self._normed_by_hand(op)) is not None:
                 self.norms[self._with_gain(op.outputs[0])] = (given, "")
+
+    def _hands_on_like(self, call: Call, value: int) -> bool:
+        """Whether a module also returns a tensor of that shape that it was given: a history, to which it adds one."""
+        shape = self.value(value).tensor.shape
+        return any(self.value(each).tensor.shape == shape for each in set(call.outputs) & set(call.inputs))
+
+    def _hands_on(self, call: Call) -> bool:
+        """Whether a module within made what it returns."""
+        later = self.tape.calls[call.index + 1 :]
+        return any(one.outputs == call.outputs for one in later if self.tape.within(one.index, call.index))
 
     def _normed_by_hand(self, op: Op) -> int | None:
         """What `x * r(x)` normalises: one number `r` a token, without a matrix in it."""

@@ -19,6 +19,7 @@ SUMS = _words(
     "add iadd radd sub isub rsub subtract cat concat concatenate stack hstack vstack where setitem index_copy "
     "index_add scatter scatter_add masked_scatter lerp copy"
 )
+MERGES = _words("cat concat concatenate stack")
 PLAIN_SUMS = _words("add iadd radd sub isub subtract addcmul")
 SCALINGS = _words("mul imul rmul multiply div idiv truediv itruediv divide neg addcmul")
 DIVISIONS = _words("div idiv truediv itruediv divide")
@@ -29,5 +30,5 @@ STATISTICS = NORMS | _words("rsqrt sqrt norm linalg_norm vector_norm linalg_vect
 WEIGHINGS = _words("softmax sigmoid matmul scaled_dot_product_attention")
 ATTENTIONS = _words("scaled_dot_product_attention multi_head_attention_forward flex_attention")
 GATES = _words("sigmoid tanh softmax")
-CURVED = _words("relu gelu silu tanh sigmoid softmax elu leaky_relu mish erf pow swish softplus hardtanh")
+CURVED = _words("relu gelu silu tanh sigmoid softmax elu leaky_relu mish erf swish softplus hardtanh")
 OVER_TOKENS = _words("conv1d conv2d cumsum fft rfft scan associative_scan matmul bmm einsum gather")

@@ -22,7 +22,8 @@ class Trace:
         states: L + 1: before the first sublayer and after each; a lone stream has n = 1. Under depth attention the
             vectors that may still be read.
         reads: L: what each sublayer was given, after its norm; None where it was not to be seen.
-        writes: L: what each one's output was when it was written: after its own norm, gain and gate.
+        writes: L: what each one's output was when it was written: after its own norm, gain and gate. Of several streams
+            before the gates that share it out among them; where each stream gets another vector, their mean.
         state_gradients: L + 1: of the loss, in the layout of `states`; None where no gradient was asked for or came.
         hidden: what the final norm was given; with several streams after they were collapsed.
         final: what it made of it; what the head reads.

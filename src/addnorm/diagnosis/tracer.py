@@ -129,16 +129,20 @@ def _trace(
     return Trace(
         trunk=path.trunk,
         states=states,
-        reads=[tape.values[site.read].tensor.detach() for site in path.sites],
+        reads=[_detached(tape, site.read) for site in path.sites],
         writes=path.writes(tape),
         state_gradients=path.gradients(tape, gradients) if gradients else (),
-        hidden=tape.values[path.hidden].tensor.detach(),
-        final=tape.values[path.final].tensor.detach(),
+        hidden=_detached(tape, path.hidden),
+        final=_detached(tape, path.final),
         loss=None if loss is None else float(loss.detach()) * part.share,
         mask=_mask(part.batch, states[0]),
         attention={name: weights for name, weights in attention.items() if name.startswith(held)},
         non_finite=tape.non_finite,
     )
+
+
+def _detached(tape: Tape, value: int | None) -> Tensor | None:
+    return None if value is None else tape.values[value].tensor.detach()
 
 
 def _mask(batch: Any, state: Tensor) -> Tensor | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Layout = Literal["one stream", "streams", "depth attention"]
+Where = Literal["alone", "own axis", "features", "first axis"]
 SublayerKind = Literal["attention", "cross-attention", "feedforward", "block", "other"]
 
 
@@ -55,7 +56,7 @@ class Trunk:
     name: str
     layout: Layout
     streams: int
-    where: Literal["alone", "own axis", "features", "first axis"]
+    where: Where
     sublayers: tuple[Sublayer, ...]
     final_norm: str | None
     head: str | None
