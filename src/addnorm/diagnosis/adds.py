@@ -78,8 +78,8 @@ def chains(skeleton: Skeleton, adds: list[ResidualAdd]) -> list[list[ResidualAdd
 
 
 def reads_history(chain: Sequence[ResidualAdd]) -> bool:
-    """Whether outputs are weighed anew again and again: a depth attention."""
-    return max(add.merges for add in chain) >= READ_AGAIN
+    """Whether outputs stand alone and are weighed anew again and again: a depth attention."""
+    return any(add.alone for add in chain)
 
 
 def _adds_of(skeleton: Skeleton, op: Op) -> list[ResidualAdd]:
@@ -124,7 +124,8 @@ def _vectors(skeleton: Skeleton, op: Op) -> list[int]:
 
 def _unfolded(skeleton: Skeleton, chain: list[ResidualAdd]) -> list[ResidualAdd]:
     """With the adds of the sums that a depth attention reads; the first of a sum is alone."""
-    if not reads_history(chain):
+    again = [add.merges for add in chain if add.merges > 1]
+    if 2 * len(again) < len(chain) or max(again) < READ_AGAIN:
         return chain
     found: list[ResidualAdd] = []
     for add in chain:

@@ -10,7 +10,7 @@ from addnorm.diagnosis.skeleton import Skeleton
 from addnorm.diagnosis.states import Course
 
 
-def way_out(skeleton: Skeleton, course: Course, layout: Layout) -> tuple[int | None, int | None, str | None]:
+def way_out(skeleton: Skeleton, course: Course, layout: Layout) -> tuple[int, int, str | None]:
     """What the final norm is given, what it makes of it, and its name."""
     last = max(course.last.made_of)
     one = course.last.values[-1]
@@ -22,6 +22,7 @@ def way_out(skeleton: Skeleton, course: Course, layout: Layout) -> tuple[int | N
     if layout.streams == 1 and not course.history:
         return one, one, None
     found = _read_at_the_end(skeleton, one, layout)
+    found = one if found is None else found
     return found, found, _norm_of_all(skeleton, one)
 
 

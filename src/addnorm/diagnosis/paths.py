@@ -9,7 +9,7 @@ from torch import Tensor
 
 from addnorm.diagnosis.adds import ResidualAdd, chains, reads_history, residual_adds
 from addnorm.diagnosis.ends import head_of, way_out
-from addnorm.diagnosis.layouts import Layout, layout_of
+from addnorm.diagnosis.layouts import Layout, layout_of, whole_state
 from addnorm.diagnosis.naming import Writer, parameters_between, writers, written
 from addnorm.diagnosis.places import blocks_of, certainty, evidence
 from addnorm.diagnosis.reading import read_of
@@ -30,6 +30,7 @@ class Site:
         written: the value that is the write.
         read: what the sublayer was given; None where it is not to be seen.
         norm_before: the name of the norm that made it.
+        state: the value that is the state after the write, or its newest vector; None where the sum is not made yet.
     """
 
     add: ResidualAdd
@@ -37,6 +38,7 @@ class Site:
     written: int
     read: int | None
     norm_before: str | None
+    state: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,13 @@ class Path:
     sites: list[Site]
     course: Course
     layout: Layout
-    hidden: int | None
-    final: int | None
+    hidden: int
+    final: int
+
+    @property
+    def entrance(self) -> int:
+        """The value before the first sublayer."""
+        return next(state.values[0] for state in self.course.states if state is not None)
 
     @property
     def values(self) -> Iterator[int]:
@@ -80,6 +87,15 @@ class Path:
             found.append(_factor(site.add) * write.to(out.dtype))
         return found
 
+    def ends(self, tape: Tape) -> list[Tensor | None]:
+        """What the final norm was given and what it made; None of several streams that nothing collapses."""
+        found = [tape.values[index].tensor.detach() for index in (self.hidden, self.final)]
+        alone = self.layout.streams == 1
+        return [
+            one if alone or one.shape[-1:] == self.layout.vector[-1:] and one.dim() == len(self.layout.vector) else None
+            for one in found
+        ]
+
     def gradients(self, tape: Tape, found: dict[int, Tensor]) -> list[Tensor | None]:
         """In the layout of `states`; that of a sum so far is that of the sum."""
         gradients: list[Tensor | None] = []
@@ -103,8 +119,10 @@ def paths(tape: Tape) -> list[Path]:
 def _path(skeleton: Skeleton, chain: list[ResidualAdd], all_chains: list[list[ResidualAdd]]) -> Path:
     pairs = [(add, writer) for add in chain for writer in writers(skeleton, add)]
     layout = layout_of(skeleton, pairs)
+    _put_sources_at_states(skeleton, chain, layout)
     course = course_of(skeleton, chain, [add for add, _ in pairs], layout)
-    sites = [_site(skeleton, add, writer, layout, course) for add, writer in pairs]
+    after = [None if state is None else state.values[-1] for state in course.states[1:]]
+    sites = [_site(skeleton, *pair, state, layout, course) for pair, state in zip(pairs, after, strict=True)]
     hidden, final, final_norm = way_out(skeleton, course, layout)
     blocks, holder = blocks_of(skeleton, chain)
     sublayers = tuple(
@@ -129,19 +147,29 @@ def _path(skeleton: Skeleton, chain: list[ResidualAdd], all_chains: list[list[Re
         where=layout.where,
         sublayers=sublayers,
         final_norm=final_norm,
-        head=None if final is None else head_of(skeleton, final, all_chains),
+        head=head_of(skeleton, final, all_chains),
         certainty=certainty(skeleton, sublayers, chain[-1].out),
         evidence=evidence(skeleton, sublayers, kind, layout, reads_history(chain)),
     )
     return Path(trunk=trunk, sites=sites, course=course, layout=layout, hidden=hidden, final=final)
 
 
-def _site(skeleton: Skeleton, add: ResidualAdd, writer: Writer, layout: Layout, course: Course) -> Site:
+def _put_sources_at_states(skeleton: Skeleton, chain: list[ResidualAdd], layout: Layout) -> None:
+    """The source of a sum of whole states is the whole state, not streams that are mixed already."""
+    for add in chain:
+        if layout.streams > 1 and tuple(skeleton.value(add.out).tensor.shape) == layout.shape:
+            whole = whole_state(skeleton, add.source, layout)
+            add.source = add.source if whole is None else whole
+
+
+def _site(
+    skeleton: Skeleton, add: ResidualAdd, writer: Writer, state: int | None, layout: Layout, course: Course
+) -> Site:
     read, norm = read_of(skeleton, add, writer, layout, course)
     value = writer.value
     if layout.streams > 1:
         value = written(skeleton, writer, add, layout.vector)
-    return Site(add=add, writer=writer, written=value, read=read, norm_before=norm)
+    return Site(add=add, writer=writer, written=value, read=read, norm_before=norm, state=state)
 
 
 def _gradient(tape: Tape, found: dict[int, Tensor], value: int) -> Tensor:

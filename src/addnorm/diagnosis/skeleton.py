@@ -188,9 +188,10 @@ class Skeleton:
         return any(self.value(each).tensor.shape == shape for each in set(call.outputs) & set(call.inputs))
 
     def _hands_on(self, call: Call) -> bool:
-        """Whether a module within made what it returns."""
+        """Whether a module within was given the same and made what it returns."""
         later = self.tape.calls[call.index + 1 :]
-        return any(one.outputs == call.outputs for one in later if self.tape.within(one.index, call.index))
+        inner = (one for one in later if self.tape.within(one.index, call.index))
+        return any(one.outputs == call.outputs and one.inputs[:1] == call.inputs[:1] for one in inner)
 
     def _normed_by_hand(self, op: Op) -> int | None:
         """What `x * r(x)` normalises: one number `r` a token, without a matrix in it."""

@@ -124,7 +124,7 @@ def _trace(
     attention: dict[str, Tensor],
     part: Any,
 ) -> Trace:
-    states = path.states(tape)
+    states, (hidden, final) = path.states(tape), path.ends(tape)
     held = f"{path.trunk.name}." if path.trunk.name else ""
     return Trace(
         trunk=path.trunk,
@@ -132,8 +132,8 @@ def _trace(
         reads=[_detached(tape, site.read) for site in path.sites],
         writes=path.writes(tape),
         state_gradients=path.gradients(tape, gradients) if gradients else (),
-        hidden=_detached(tape, path.hidden),
-        final=_detached(tape, path.final),
+        hidden=hidden,
+        final=final,
         loss=None if loss is None else float(loss.detach()) * part.share,
         mask=_mask(part.batch, states[0]),
         attention={name: weights for name, weights in attention.items() if name.startswith(held)},
