@@ -229,13 +229,13 @@ def test_a_scheme_of_ones_own_goes_around_another(here: Path) -> None:
 def test_a_text_is_no_number(here: Path) -> None:
     for registry, text, said in (
         (schemes, "./mine.py(alpha=much)", "alpha=much is not allowed; give a number, such as 0.5."),
-        (claims, "sinkhorn-is-approximate(seeds=many)", "seeds=many is not allowed; give a number, such as"),
+        (claims, "sinkhorn-is-approximate(matrices=many)", "matrices=many is not allowed; give a number, such as"),
         (
             claims,
             "generalisations-start-as-pre-norm(depths=3)",
             "depths=3 is not allowed; give values in",
         ),
-        (bench, "decoding(rounds=few)", "rounds=few is not allowed; give a number, such as"),
+        (bench, "decoding(rounds=few)", "rounds=few is not allowed; use 1 or more"),
     ):
         with pytest.raises(UserError) as error:
             registry.parse(text)

@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -120,12 +121,16 @@ class Registry(Generic[T]):
         kind = self.get(name)
         taken = {field.name: field for field in fields(kind) if field.init}  # pyrefly: ignore
         texts = named(self.kind, text, given, taken)
+        values = {key: self._value(taken[key], value) for key, value in texts.items()}
         try:
-            return kind(**{key: self._value(taken[key], value) for key, value in texts.items()})
-        except UserError:
+            made = kind(**values)
+        except UserError:  # what a class says of its own fields comes first
             raise
         except Exception as error:  # whatever a user's class raises
+            _check_types(taken, texts, values)
             raise UserError(f"{self.kind} '{text}': {_in_a_line(error)}.") from error
+        _check_types(taken, texts, values)
+        return made
 
     def format(self, item: T) -> str:
         """The text that `parse` reads back: the name and the fields that differ from the defaults."""
@@ -140,10 +145,8 @@ class Registry(Generic[T]):
 
     def _value(self, field: Field[Any], text: str) -> Any:
         """A value of a field; a field whose type is the kind itself takes a further item."""
-        hint = field.type
-        hints = hint if isinstance(hint, str) else " ".join(getattr(h, "__name__", "") for h in (hint, *get_args(hint)))
-        if text == "None" or self.base.__name__ not in re.findall(r"\w+", hints):
-            return _of_its_type(field, text, hints)
+        if text == "None" or self.base.__name__ not in re.findall(r"\w+", _hint(field)):
+            return literal(text)
         try:
             return self.parse(text)
         except UserError as error:
@@ -260,17 +263,24 @@ def _imported(name: str, path: Path) -> ModuleType:
     return module
 
 
-def _of_its_type(field: Field[Any], text: str, hints: str) -> Any:
-    """A literal; a text is no number, and what is no tuple no tuple."""
-    value, wanted = literal(text), ""
-    if isinstance(value, str) and re.fullmatch(r"(int|float|None|[ |])+", hints):
-        wanted = "a number"
-    elif hints.startswith("tuple") and not isinstance(value, tuple):
-        wanted = "values in parentheses"
-    if wanted:
-        like = "" if _default(field) in (None, MISSING) else f", such as {_default(field)}"
-        raise UserError(f"{field.name}={text} is not allowed; give {wanted}{like}.")
-    return value
+def _hint(field: Field[Any]) -> str:
+    """A field's type as text, whether or not its module postpones annotations."""
+    hint = field.type
+    return hint if isinstance(hint, str) else " ".join(getattr(one, "__name__", "") for one in (hint, *get_args(hint)))
+
+
+def _check_types(taken: Mapping[str, Field[Any]], texts: Mapping[str, str], values: Mapping[str, Any]) -> None:
+    """Refuse a text for a number, and anything but a tuple for a tuple: of what a class itself does not look at."""
+    for key, value in values.items():
+        wanted = ""
+        if isinstance(value, str) and re.fullmatch(r"(int|float|None|[ |])+", _hint(taken[key])):
+            wanted = "a number"
+        elif _hint(taken[key]).startswith("tuple") and not isinstance(value, tuple):
+            wanted = "values in parentheses"
+        if wanted:
+            default = _default(taken[key])
+            like = "" if default in (None, MISSING) else f", such as {default}"
+            raise UserError(f"{key}={texts[key]} is not allowed; give {wanted}{like}.")
 
 
 def _default(field: Field[Any]) -> Any:
