@@ -32,7 +32,8 @@ def test_the_code_in_the_readme_runs(ran: dict) -> None:
 
 def test_the_loop_in_the_readme_is_what_the_stack_does(ran: dict) -> None:
     embedding = torch.randn(2, 5, 64)
-    assert torch.equal(ran["body"](ran["stack"], embedding), ran["stack"](embedding))
+    # A kernel that takes several sites at once rounds otherwise than the equations: torch's tolerance for float32.
+    torch.testing.assert_close(ran["body"](ran["stack"], embedding), ran["stack"](embedding))
 
 
 def test_the_readmes_own_scheme_learns(ran: dict) -> None:
