@@ -29,6 +29,7 @@ class Leaking(Scheme):
         return Leaks(d_model, self.norm)
 
 
+@pytest.mark.slow
 def test_a_scheme_of_ones_own_passes_every_law_without_pytest_and_without_our_tests(tmp_path: Path) -> None:
     file = Path(__file__).parents[1] / "examples" / "your_own_scheme.py"
     (tmp_path / "mine.py").write_text(file.read_text())
@@ -38,6 +39,7 @@ def test_a_scheme_of_ones_own_passes_every_law_without_pytest_and_without_our_te
     assert "./mine.py(alpha=0.3) holds every law" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_broken_scheme_is_told_every_law_that_it_breaks() -> None:
     state = torch.get_rng_state()
     with pytest.raises(AssertionError) as error:

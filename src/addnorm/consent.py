@@ -110,7 +110,7 @@ def consented(
 
 def _found(stored: str, files: tuple[str, ...], source: Path | str, identity: str | None) -> str:
     """The caller's file that is the stored one."""
-    for file in files:
+    for file in sorted(files, key=lambda file: file != stored):  # the path it had, where that is among them
         if identity is None or identity == _identity(file):
             return file
     raise _changed(stored if stored in files else files[0], source)

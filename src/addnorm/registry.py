@@ -11,6 +11,7 @@ function; a value that is no Python literal) `format` writes in angle brackets, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -256,7 +257,8 @@ def _imported(name: str, path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # what a command prints with --json is JSON and nothing else
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever a user's file raises
         del sys.modules[name]
         raise UserError(f"{path} cannot be imported ({_in_a_line(error)}); mend the file.") from error

@@ -27,6 +27,7 @@ TINY = [
 TRAIN = ["train", *TINY, "--num-layers=1", "--steps=4", "--evaluations=1", "--saves=2"]
 COMPARE = ["compare", *TINY, "--layers=1", "--steps=2", "--evaluations=1", "--seeds=1", "--workers=1"]
 TEXT = "./mine.py(alpha=0.3)"
+pytestmark = pytest.mark.slow  # trains, each in a folder of its own
 
 
 @pytest.fixture
@@ -182,6 +183,21 @@ def test_its_certificate_is_whole(place: Path) -> None:
     assert found["subject"] == TEXT
     assert [item["name"] for item in found["findings"]] == [item["name"] for item in ours["findings"]]
     assert seen.code == 0 and not any(item["verdict"] == "fails" for item in found["findings"])
+
+
+def test_what_a_file_prints_stays_out_of_json(place: Path) -> None:
+    (place / "mine.py").write_text(MINE + "\nprint('imported')\n")
+    assert json.loads(here("schemes", TEXT, "--json").out)["specification"] == TEXT
+
+
+def test_a_run_of_two_files_is_asked_by_its_whole_text(place: Path) -> None:
+    (place / "other.py").write_text(MINE + "\n# other")
+    text = "by-layer(first=./mine.py, share=0.5, rest=./other.py)"
+    seen = here(*TRAIN, f"--scheme={text}", "--out=run")
+    assert f"addnorm evaluate run --scheme '{text}'" in seen.out, seen.err
+    assert here(*ASKED[0], f"--scheme={text}").code == 0
+    (place / "other.py").write_text(MINE + "\n# changed")
+    told(here(*ASKED[0], f"--scheme={text}"), "./other.py is not what run/config.json was made with")
 
 
 def test_it_is_described_as_ours_are(place: Path) -> None:

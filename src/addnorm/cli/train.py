@@ -89,7 +89,8 @@ def _summary(result: dict[str, Any], out: Path, config: RunConfig) -> list[str]:
     ]
     if not _diverged(result):
         named = {flag: files_in(getattr(config, flag)) for flag in ("task", "scheme")}
-        code = "".join(f" --{flag} {shlex.quote(text)}" for flag, files in named.items() for text in files)
+        texts = {flag: files[0] if len(files) == 1 else getattr(config, flag) for flag, files in named.items() if files}
+        code = "".join(f" --{flag} {shlex.quote(text)}" for flag, text in texts.items())
         lines.append(f"\naddnorm evaluate {out}{code}")
     return lines
 
