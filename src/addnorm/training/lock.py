@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,10 @@ try:
     import fcntl
 except ImportError:  # Windows has no flock; there, nothing is locked
     fcntl = None
+
+
+ATTEMPTS, PAUSE_S = 3, 0.02
+"""A lock that `is_locked` takes for a moment is waited for."""
 
 
 class FolderLock:
@@ -63,7 +68,7 @@ class FolderLock:
             return True
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _exclude_others(descriptor)
         except BlockingIOError:
             os.close(descriptor)
             raise UserError(f"{self.folder} is being trained by another process; wait for it or stop it.") from None
@@ -101,3 +106,34 @@ class FolderLock:
             return os.path.samestat(os.fstat(self._descriptor), os.stat(self.folder))
         except FileNotFoundError:
             return False
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains in the folder, as far as this system can tell."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _exclude_others(descriptor: int) -> None:
+    """Raises `BlockingIOError` where another process holds the lock, and goes on holding it."""
+    assert fcntl is not None
+    for attempt in range(ATTEMPTS):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt == ATTEMPTS - 1:
+                raise
+        time.sleep(PAUSE_S)
