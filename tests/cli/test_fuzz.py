@@ -26,6 +26,7 @@ from addnorm.cli import (
     predict,
     prune,
     reproduce,
+    runs,
     schemes,
     tasks,
     tokenize,
@@ -46,6 +47,7 @@ PARTS = {
     "generate": (generate.GenerateOptions,),
     "evaluate": (evaluate.EvaluateOptions,),
     "predict": (predict.PredictOptions,),
+    "runs": (runs.RunsOptions,),
     "tasks": (tasks.TasksOptions,),
     "schemes": (schemes.SchemesOptions,),
     "certify": (certify.CertifyOptions,),
@@ -187,6 +189,8 @@ def recorded(tmp_path_factory):
         patch.setattr(generate, "_generate", _recorder(reached, generate._generate))
         patch.setattr(evaluate, "_evaluate", _recorder(reached, evaluate._evaluate))
         patch.setattr(predict, "_predict", _recorder(reached, predict._predict))
+        for name in ("_runs", "_show", "_rename", "_delete", "_open"):
+            patch.setattr(runs, name, _recorder(reached, getattr(runs, name)))
         patch.setattr(tasks, "_tasks", _recorder(reached, tasks._tasks))
         patch.setattr(certify, "_certify", _recorder(reached, certify._certify))
         patch.setattr(reproduce, "_reproduce", _recorder(reached, reproduce._reproduce))
