@@ -13,6 +13,7 @@ from addnorm.diagnosis.measures.attention_sinks import attention_sinks
 from addnorm.diagnosis.measures.block_influence import block_influence
 from addnorm.diagnosis.measures.composite_gain import composite_gain
 from addnorm.diagnosis.measures.deletion import deletion
+from addnorm.diagnosis.measures.depth_similarity import depth_similarity
 from addnorm.diagnosis.measures.depth_weights import depth_weights
 from addnorm.diagnosis.measures.effective_rank import effective_rank
 from addnorm.diagnosis.measures.lipschitz import lipschitz
@@ -44,6 +45,7 @@ FROM_THE_TRACE: tuple[Measure, ...] = (
     composite_gain,
     sinkhorn_error,
     depth_weights,
+    depth_similarity,
 )
 """They compute on what is there already."""
 FROM_THE_MODEL: tuple[Measure, ...] = (weight_gradient, logit_lens, logit_attribution, lipschitz, deletion)
