@@ -28,7 +28,6 @@ def trunk_drawing(sublayers: Sequence[Mapping[str, Any]], faults: Mapping[int, s
         word = f'<text class="cause halo" x="{LEFT - 20}" y="{TOP + 30}">✗ {escape(faults[-1])} in front of 0</text>'
         parts.append(f'<path class="cross" d="M{LEFT - 20},{TOP - 8}l16,16m0,-16l-16,16"/>{word}')
     said = "; ".join(_said(i, cause) for i, cause in sorted(faults.items())) or "no fault"
-    )
     return (
         f'<svg class="chart trunk" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {TOP + rows * ROW}" '
         f'width="{width}" role="img" aria-label="Trunk {escape(name, quote=True)} of {len(sublayers)} sublayers: '
