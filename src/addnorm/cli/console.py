@@ -40,6 +40,10 @@ class _Harmless(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=harmless(segment.text))
 
+    def on_broken_pipe(self) -> None:
+        """As any other print: the command ends as one whose reader has had enough."""
+        raise BrokenPipeError
+
 
 def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout

@@ -27,8 +27,6 @@ _TOO_LARGE = re.compile(
 _SHORT = 160
 # Control signs, and those that turn the direction of the text around them.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# How torch says that a token's id has no row in the embedding.
-_BEYOND = re.compile(r"index out of range in self")
 
 
 def report(error: BaseException) -> int:
@@ -47,8 +45,6 @@ def report(error: BaseException) -> int:
         return _say(_of_system(error), MISTAKE)
     if type(error).__name__ == "PanicException":  # of a library in Rust; it is no Exception
         return _say(f"a library gave up on what it was given ({_shortened(error)}); the file is damaged.", MISTAKE)
-    if isinstance(error, IndexError) and _BEYOND.search(str(error)):
-        return _say("a token's id is beyond the vocabulary; give tokenizer, data and model of one run.", MISTAKE)
     if isinstance(error, (MemoryError, OverflowError)) or _TOO_LARGE.search(str(error)):
         return _say(_of_size(error), MISTAKE)
     code, folder = getattr(error, "exit_code", None), getattr(error, "folder", None)
