@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from addnorm.kernels.derivatives import is_traced
 
-EQUATIONS = frozenset(("read", "write", "collapse", "normed", "forward"))
+EQUATIONS = frozenset(("read", "write", "inner_skip", "collapse", "normed", "forward"))
 """The methods of a connection or an exit that a recipe speaks for."""
 
 

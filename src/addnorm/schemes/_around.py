@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from addnorm.config import OptimizerRule
 from addnorm.errors import UserError
+from addnorm.layers.around import Around as AroundRecipe
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import NormKind
+from addnorm.layers.route import recipe_of
 from addnorm.layers.views import Views
 from addnorm.residual import Connection, Exit, Profile, Scheme, Site, State
 from addnorm.schemes.pre_norm import PreNorm
@@ -137,6 +139,15 @@ class AroundConnection(Connection):
     def inner_skip(self, skip: State) -> State:
         """What the inner connection is given of the skip."""
         return skip
+
+    def fused_with(self, **changes: Callable[..., Any]) -> AroundRecipe | None:
+        """What a kernel is told, if it knows the inner connection.
+
+        Args:
+            changes: what is done before and after it, as `addnorm.layers.around.Around` takes it.
+        """
+        inner = recipe_of(self.inner)
+        return None if inner is None else AroundRecipe(inner=inner, **changes)
 
     def read(self, state: State) -> tuple[Float[Tensor, "*tokens d_model"] | Views, State]:
         """As the inner connection."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from addnorm.checks import check_finite, check_positive
 from addnorm.config import OptimizerRule
+from addnorm.layers.around import Around
 from addnorm.residual import Connection, Exit, Scheme, Site, State
 from addnorm.schemes._around import AroundConnection, AroundConnections
 from addnorm.schemes.pre_norm import PreNorm
@@ -50,6 +51,10 @@ class BackoutConnection(AroundConnection):
         """As the inner connection."""
         return skip._replace(inner=super().write(skip, update))
 
+    def fused(self) -> Around | None:
+        """As the inner connection, of a part of the state."""
+        return self.fused_with(inside=lambda state: state.inner, outside=lambda state, own: state._replace(inner=own))
+
 
 class KeepingConnection(BackoutConnection):
     """The inner connection; keeps the state that it reads."""
@@ -58,6 +63,10 @@ class KeepingConnection(BackoutConnection):
         """As the inner connection."""
         x, skip = self.inner.read(state.inner)
         return x, Kept(skip, (state.inner,))
+
+    def fused(self) -> Around | None:
+        """As the inner connection, and the state that it reads."""
+        return self.fused_with(inside=lambda state: state.inner, outside=lambda state, own: Kept(own, (state.inner,)))
 
 
 class BackoutExit(Exit):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from addnorm.checks import check_probability
+from addnorm.layers.around import Around
 from addnorm.residual import Connection, Scheme, Site, State
 from addnorm.schemes._around import AroundConnection, AroundConnections
 
@@ -25,7 +26,14 @@ class StochasticDepthConnection(AroundConnection):
 
     def write(self, skip: State, update: Float[Tensor, "batch *tokens d_model"]) -> State:
         """As the inner connection, with the update masked by sample and rescaled."""
-        return self.inner.write(skip, update * self._mask(update) if self.training else update)
+        return self.inner.write(skip, self._masked(update))
+
+    def fused(self) -> Around | None:
+        """As the inner connection, with the update masked."""
+        return self.fused_with(update=self._masked)
+
+    def _masked(self, update: Tensor) -> Tensor:
+        return update * self._mask(update) if self.training else update
 
     def _mask(self, update: Tensor) -> Float[Tensor, "batch *ones"]:
         """Zero with the probability of dropping, else what keeps the expectation; one draw a sample."""
