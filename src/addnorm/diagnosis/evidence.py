@@ -15,7 +15,7 @@ from addnorm.diagnosis.local import Local, local_dependence
 from addnorm.diagnosis.naming import parameters_between, writers
 from addnorm.diagnosis.norms_in_series import norms_in_series
 from addnorm.diagnosis.paths import Path
-from addnorm.diagnosis.running import as_it_was, recorded
+from addnorm.diagnosis.running import as_it_was, gradients, recorded
 from addnorm.diagnosis.skeleton import Skeleton
 from addnorm.diagnosis.tape import Tape, leaves
 from addnorm.diagnosis.trunk import Sublayer
@@ -173,7 +173,7 @@ def _gradients(tape: Tape, found: list[Path], loss: Tensor) -> dict[int, Tensor]
     edges: Any = [tape.values[index].edge for index in asked]
     if not edges or not loss.requires_grad:
         return {}
-    grads = torch.autograd.grad(loss, edges, allow_unused=True, retain_graph=True)
+    grads = gradients(loss, edges, keep=True)
     return {index: grad.detach() for index, grad in zip(asked, grads, strict=True) if grad is not None}
 
 
@@ -182,7 +182,7 @@ def _learning(model: nn.Module, trained: set[str], loss: Tensor) -> set[str]:
     named = {name: parameter for name, parameter in model.named_parameters() if name in trained}
     if not named or not loss.requires_grad:
         return set()
-    grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True, retain_graph=True)
+    grads = gradients(loss, list(named.values()), keep=True)
     return {name for name, grad in zip(named, grads, strict=True) if grad is not None and bool((grad != 0).any())}
 
 

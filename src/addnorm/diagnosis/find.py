@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from addnorm.diagnosis.chunks import parts_of, rows_of
 from addnorm.diagnosis.paths import Path, paths
-from addnorm.diagnosis.running import as_it_was, recorded
+from addnorm.diagnosis.running import as_it_was, does_not_fit, is_out_of_memory, recorded
 from addnorm.diagnosis.tape import Tape
 from addnorm.diagnosis.trunk import Trunk
 from addnorm.errors import UserError
@@ -24,11 +25,20 @@ def find(model: nn.Module, batch: Any) -> list[Trunk]:
         batch: what its forward takes: a tensor, a tuple of its arguments, a dict of its keyword arguments.
 
     Raises:
-        UserError: the model does not run on the batch, or has no residual trunk.
+        UserError: the model does not run on the batch, has no residual trunk, or one sample does not fit memory.
     """
-    with as_it_was(model):
-        tape, _ = recorded(model, batch)
-        return [path.trunk for path in found_in(tape)]
+    rows = rows_of(batch)
+    while True:
+        try:
+            with as_it_was(model):
+                tape, _ = recorded(model, next(parts_of(batch, None, rows)).batch)
+                return [path.trunk for path in found_in(tape)]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if rows <= 1:
+                raise does_not_fit(model) from error
+        rows = (rows + 1) // 2
 
 
 def found_in(tape: Tape) -> list[Path]:

@@ -83,8 +83,9 @@ class Path:
                 write = write.reshape(self.layout.vector)
             elif self.layout.streams == 1:
                 write = write.expand(self.layout.vector)
-            out = tape.values[site.add.out].tensor
-            found.append(_factor(site.add) * write.to(out.dtype))
+            if self.layout.streams > 1:  # where they are mixed in another precision
+                write = write.to(tape.values[site.writer.made].tensor.dtype)
+            found.append(_factor(site.add) * write)
         return found
 
     def ends(self, tape: Tape) -> list[Tensor | None]:

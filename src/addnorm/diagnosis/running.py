@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,28 @@ def recorded(model: nn.Module, batch: Any) -> tuple[Tape, Any]:
     return tape, output
 
 
+def gradients(loss: Tensor, wanted: Sequence[Any], *, keep: bool = False) -> tuple[Tensor | None, ...]:
+    """Of a loss, at tensors or edges of its graph; None where none arrives.
+
+    Args:
+        loss: a scalar.
+        wanted: where.
+        keep: whether the graph is needed again.
+
+    Raises:
+        UserError: the model writes over what its backward needs.
+    """
+    try:
+        return torch.autograd.grad(loss, tuple(wanted), allow_unused=True, retain_graph=keep)
+    except RuntimeError as error:
+        if is_out_of_memory(error) or "modified by an inplace operation" not in str(error):
+            raise
+        raise UserError(
+            "the model's loss has no gradient, because its forward changes in place what backward needs (x += ... on "
+            "a state that was read); write x = x + ..., or leave targets and loss out."
+        ) from error
+
+
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
     """Within it the model is in evaluation and every parameter takes a gradient; then all is put back.
@@ -72,6 +94,14 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no room, on a GPU or in the machine's memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+
+
+def does_not_fit(model: nn.Module) -> UserError:
+    """The error for a single sample that is too much."""
+    return UserError(
+        f"one sample of the batch does not fit memory with {type(model).__name__}; give shorter sequences, or the model"
+        " in bfloat16."
+    )
 
 
 def _own(leaf: Any) -> Any:

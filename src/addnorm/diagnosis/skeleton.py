@@ -74,7 +74,7 @@ class Skeleton:
         if op is None:
             return []
         if op.name in SAME:
-            return [(each, "same") for each in op.inputs[:1]]
+            return [(each, "same") for each in op.inputs[:1] if not self._looks_up(op)]
         if op.name in SUMS:
             return [(each, "same") for each in op.inputs if not self.value(each).parameter]
         if op.name in SCALINGS:
@@ -117,8 +117,14 @@ class Skeleton:
     def root(self, value: int) -> int:
         """What it is another view of: without casts, reshapes, dropout."""
         while (op := self.op_of(value)) is not None and op.name in SAME and value not in self.norms and op.inputs:
+            if self._looks_up(op):
+                break
             value = op.inputs[0]
         return value
+
+    def _looks_up(self, op: Op) -> bool:
+        """Whether it takes rows of a table by ids: `table[tokens]` is no view of the table."""
+        return self.value(op.inputs[0]).constant and not self.value(op.outputs[0]).constant
 
     def call_of_output(self, value: int, outside: int) -> Call | None:
         """The outermost call of a module that returned it, within another call; not one that hands on what it got."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from addnorm.diagnosis.adds import ResidualAdd, reads_history
 from addnorm.diagnosis.layouts import Layout, State, whole_state
 from addnorm.diagnosis.skeleton import Skeleton
+from addnorm.diagnosis.torch_names import CASTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +75,20 @@ def _of_one(skeleton: Skeleton, chain: Sequence[ResidualAdd]) -> tuple[list[int]
     for add, after in zip(chain, [*chain[1:], None], strict=True):
         normed = any_normed if after is None else after.normed
         norm = _norm_of_sum(skeleton, add.out, None if after is None else after.skip) if normed else None
-        value, name = norm or (add.out, None)
+        value, name = norm or (settled(skeleton, add.out), None)
         values.append(value)
         names.append(name)
     return values, names
+
+
+def settled(skeleton: Skeleton, out: int) -> int:
+    """A sum in the precision that the model keeps it in, where it was made in another."""
+    after, made = skeleton.consumers.get(out, []), skeleton.op_of(out)
+    if len(after) != 1 or after[0].name not in CASTS or made is None or after[0].call != made.call:
+        return out
+    cast = after[0].outputs[0]
+    sizes = [skeleton.value(each).tensor.element_size() for each in (cast, out)]
+    return cast if sizes[0] < sizes[1] else out
 
 
 def _norm_of_sum(skeleton: Skeleton, out: int, skip: int | None) -> tuple[int, str] | None:
@@ -153,7 +164,7 @@ def _of_streams(skeleton: Skeleton, chain: Sequence[ResidualAdd], layout: Layout
 
 def _whole_after(skeleton: Skeleton, add: ResidualAdd, after: ResidualAdd | None, layout: Layout) -> int | None:
     if tuple(skeleton.value(add.out).tensor.shape) == layout.shape:
-        return add.out
+        return settled(skeleton, add.out)
     outputs = [value for call in skeleton.tape.callers(add.op.call) for value in call.outputs]
     if after is not None and skeleton.tape.within(after.op.call, add.op.call):
         outputs = []  # more happens in this block

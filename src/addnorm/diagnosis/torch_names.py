@@ -19,6 +19,7 @@ SUMS = _words(
     "add iadd radd sub isub rsub subtract cat concat concatenate stack hstack vstack where setitem index_copy "
     "index_add scatter scatter_add masked_scatter lerp copy"
 )
+CASTS = _words("to type type_as float half bfloat16 double")
 MERGES = _words("cat concat concatenate stack")
 PLAIN_SUMS = _words("add iadd radd sub isub subtract addcmul")
 SCALINGS = _words("mul imul rmul multiply div idiv truediv itruediv divide neg addcmul")

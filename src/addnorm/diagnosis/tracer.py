@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,7 +12,7 @@ from addnorm.diagnosis.attention_weights import attention_weights
 from addnorm.diagnosis.chunks import joined, parts_of, rows_of
 from addnorm.diagnosis.find import found_in
 from addnorm.diagnosis.paths import Path
-from addnorm.diagnosis.running import as_it_was, is_out_of_memory, recorded
+from addnorm.diagnosis.running import as_it_was, does_not_fit, gradients, is_out_of_memory, recorded
 from addnorm.diagnosis.tape import Tape, leaves
 from addnorm.diagnosis.trace import Trace
 from addnorm.diagnosis.trunk import Trunk
@@ -57,10 +56,7 @@ def trace(
             if not is_out_of_memory(error):
                 raise
             if rows <= 1:
-                raise UserError(
-                    f"one sample of the batch does not fit memory with {type(model).__name__}; give shorter sequences, "
-                    "or the model in bfloat16."
-                ) from error
+                raise does_not_fit(model) from error
         rows = (rows + 1) // 2
 
 
@@ -68,9 +64,9 @@ def _traced(model: nn.Module, part: Any, wanted: Sequence[Trunk] | None, loss: L
     tape, output = recorded(model, part.batch)
     found = _chosen(found_in(tape), wanted)
     value = loss_of(output, part.targets, loss)
-    gradients = _gradients(tape, found, value, part.share)
+    of_values = _gradients(tape, found, value, part.share)
     attention = attention_weights(tape)
-    return [_trace(tape, path, value, gradients, attention, part) for path in found]
+    return [_trace(tape, path, value, of_values, attention, part) for path in found]
 
 
 def _chosen(found: list[Path], wanted: Sequence[Trunk] | None) -> list[Path]:
@@ -112,7 +108,7 @@ def _gradients(tape: Tape, found: list[Path], loss: Tensor | None, share: float)
         return {}
     asked = {index for path in found for index in path.values if tape.values[index].edge is not None}
     edges = {index: tape.values[index].edge for index in sorted(asked)}
-    grads = torch.autograd.grad(loss * share, list(edges.values()), allow_unused=True)  # type: ignore[arg-type]
+    grads = gradients(loss * share, list(edges.values()))
     return {index: grad.detach() for index, grad in zip(edges, grads, strict=True) if grad is not None}
 
 
@@ -120,7 +116,7 @@ def _trace(
     tape: Tape,
     path: Path,
     loss: Tensor | None,
-    gradients: dict[int, Tensor],
+    of_values: dict[int, Tensor],
     attention: dict[str, Tensor],
     part: Any,
 ) -> Trace:
@@ -131,7 +127,7 @@ def _trace(
         states=states,
         reads=[_detached(tape, site.read) for site in path.sites],
         writes=path.writes(tape),
-        state_gradients=path.gradients(tape, gradients) if gradients else (),
+        state_gradients=path.gradients(tape, of_values) if of_values else (),
         hidden=hidden,
         final=final,
         loss=None if loss is None else float(loss.detach()) * part.share,
