@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from addnorm.certificates.certify import certify as certify
     from addnorm.diagnosis.diagnose import diagnose as diagnose
     from addnorm.errors import UserError as UserError
+    from addnorm.library import compare as compare
+    from addnorm.library import train as train
     from addnorm.models.block import TransformerBlock as TransformerBlock
     from addnorm.models.decoder import Transformer as Transformer
     from addnorm.models.encoder import Encoder as Encoder
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     from addnorm.residual import Scheme as Scheme
     from addnorm.residual import Site as Site
     from addnorm.stack import Stack as Stack
+    from addnorm.training.load import load_run as load  # noqa: F401
 
 __version__ = "0.1.0"
 
-# Loaded on first use, so that `addnorm --help` never waits for torch.
+# Loaded on first use, so that `addnorm --help` never waits for torch: a module, and the name there if it is another.
 _HOMES = {
     "Connection": "residual",
     "Encoder": "models.encoder",
@@ -36,9 +39,12 @@ _HOMES = {
     "TransformerBlock": "models.block",
     "UserError": "errors",
     "certify": "certificates.certify",
-    "summary": "probes.summary",
+    "compare": "library",
     "diagnose": "diagnosis.diagnose",
+    "load": "training.load:load_run",
     "schemes": "schemes",
+    "summary": "probes.summary",
+    "train": "library",
 }
 __all__ = [*_HOMES, "__version__"]
 
@@ -46,5 +52,11 @@ __all__ = [*_HOMES, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'addnorm' has no attribute '{name}'; it has {', '.join(__all__)}")
-    module = importlib.import_module(f"addnorm.{_HOMES[name]}")
-    return module if name == "schemes" else getattr(module, name)
+    home, _, other = _HOMES[name].partition(":")
+    module = importlib.import_module(f"addnorm.{home}")
+    return module if name == home else getattr(module, other or name)
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that nobody has used yet: for `dir` and tab completion."""
+    return sorted(__all__)

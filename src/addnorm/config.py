@@ -296,13 +296,17 @@ class OptimizerRule:
     decays: bool = False
 
 
+NEEDED = ("vocab_size", "d_model", "num_heads", "num_layers")
+"""Fields of a `ModelConfig` that a model has no default for."""
+
+
 def model_config(values: Mapping[str, Any]) -> ModelConfig:
     """A `ModelConfig` from named values.
 
     Raises:
         UserError: a field is unknown, missing or not allowed.
     """
-    return shape_of(ModelConfig, values, ("vocab_size", "d_model", "num_heads", "num_layers"))
+    return shape_of(ModelConfig, values, NEEDED)
 
 
 def shape_of(kind: type[S], values: Mapping[str, Any], needed: Sequence[str]) -> S:

@@ -11,6 +11,7 @@ A scheme knows nothing of the sublayers and a sublayer knows nothing of schemes.
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
+from addnorm.choices import chosen
 from addnorm.config import OptimizerRule
 from addnorm.errors import UserError, unknown
 from addnorm.layers.add_norm_route import NormThenAdd
@@ -154,6 +156,20 @@ class Scheme(ABC):
     # The path of one sublayer, for the drawings: words of `addnorm.reports.diagrams`. A scheme that says nothing of its
     # own path is drawn as what all have in common.
     diagram: ClassVar[str] = "fork sublayer add"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):  # else each dataclass would get a long one of its own
+            cls.__repr__ = Scheme.__repr__
+
+    def __repr__(self) -> str:
+        """As it would be written: fields at their defaults are left out."""
+        return f"{type(self).__name__}({', '.join(chosen(self))})"
+
+    def _repr_html_(self) -> str:
+        """The scheme in a notebook: its drawing, its equation, its source."""
+        # By name, on first use: pictures stand far above the contract, and nothing here may need them.
+        return importlib.import_module("addnorm.reports.scheme_card").scheme_card(self)
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:

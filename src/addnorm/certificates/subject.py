@@ -58,7 +58,7 @@ class Subject:
         """A fresh stack of attention and feed-forward, float32, in evaluation."""
         assert self.scheme is not None
         d_model = self.width(wanted)
-        shape = {"vocab_size": VOCABULARY, "num_layers": num_layers} | _shape(self.scheme, d_model)
+        shape: dict[str, Any] = {"vocab_size": VOCABULARY, "num_layers": num_layers} | _shape(self.scheme, d_model)
         batch = torch.arange(BATCH * TOKENS).reshape(BATCH, TOKENS) % VOCABULARY
         model = Transformer(self.scheme, calibration=batch, init=init, **shape)
         if self.connection is not None:

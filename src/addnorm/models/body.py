@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from addnorm.choices import chosen
 from addnorm.config import ModelConfig
 from addnorm.errors import UserError
 from addnorm.layers.context import Context
@@ -43,6 +44,11 @@ class Body(nn.Module):
         super().__init__()
         self.scheme = scheme_of(scheme)
         check_calibration(self.scheme, calibration, self.reads)
+
+    def __repr__(self) -> str:
+        """One line; `print(model.stack)` shows the modules."""
+        shape = ", ".join([repr(self.scheme), *chosen(self.config, "d_model", "num_heads", "num_layers")])
+        return f"{type(self).__name__}({shape}): {sum(p.numel() for p in self.parameters()):,} parameters"
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
         """Each stack in the order of a forward, with the tables outside it whose rows are vectors of its stream."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
 
+from addnorm.choices import takes_fields_of
+from addnorm.config import NEEDED, ModelConfig
 from addnorm.errors import unknown
+from addnorm.keywords import ModelKeywords
 from addnorm.models.encoder import EncoderWithHead
 from addnorm.residual import Scheme
 from addnorm.stack import Later
@@ -54,6 +57,7 @@ class TextClassifier(EncoderWithHead):
         torch.Size([5, 3])
     """
 
+    @takes_fields_of(ModelConfig, NEEDED)
     def __init__(
         self,
         scheme: Scheme | str,
@@ -64,7 +68,7 @@ class TextClassifier(EncoderWithHead):
         frozen: int = 0,
         seed: int = 0,
         calibration: Int[Tensor, "*batch tokens"] | Later | None = None,
-        **shape: Any,
+        **shape: Unpack[ModelKeywords],
     ) -> None:
         if pooling not in POOLINGS:
             raise unknown("pooling", str(pooling), POOLINGS)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from torch import Tensor
 
-from addnorm.config import model_config
+from addnorm.choices import takes_fields_of
+from addnorm.config import NEEDED, ModelConfig, model_config
+from addnorm.keywords import ModelKeywords
 from addnorm.layers.cache import KVCache
 from addnorm.layers.embedding import Head
 from addnorm.models.body import TokenBody
@@ -42,13 +44,14 @@ class Transformer(TokenBody):
         torch.Size([1, 7, 256])
     """
 
+    @takes_fields_of(ModelConfig, NEEDED)
     def __init__(
         self,
         scheme: Scheme | str,
         *,
         seed: int = 0,
         calibration: Int[Tensor, "batch tokens"] | Later | None = None,
-        **shape: Any,
+        **shape: Unpack[ModelKeywords],
     ) -> None:
         super().__init__(scheme, model_config(shape), calibration)
         self.stack = build_stack(self.scheme, self.config, "decoder")

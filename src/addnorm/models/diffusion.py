@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.config import model_config
+from addnorm.choices import takes_fields_of
+from addnorm.config import NEEDED, ModelConfig, model_config
 from addnorm.errors import unknown
+from addnorm.keywords import ModelKeywords
 from addnorm.layers.context import Context
 from addnorm.layers.lookup_table import LookupTable
 from addnorm.layers.patches import PatchEmbedding, PatchGrid
@@ -132,6 +134,7 @@ class DiffusionTransformer(Body):
 
     reads = "(pictures, times, labels)"
 
+    @takes_fields_of(ModelConfig, NEEDED)
     def __init__(
         self,
         scheme: Scheme | str,
@@ -142,7 +145,7 @@ class DiffusionTransformer(Body):
         noise: Noise | None = None,
         seed: int = 0,
         calibration: tuple[Tensor, Tensor, Tensor] | Later | None = None,
-        **shape: Any,
+        **shape: Unpack[ModelKeywords],
     ) -> None:
         super().__init__(scheme, calibration)
         if conditioning not in ("tokens", "modulation"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from torch import Tensor, nn
 
-from addnorm.config import model_config
+from addnorm.choices import takes_fields_of
+from addnorm.config import NEEDED, ModelConfig, model_config
+from addnorm.keywords import ModelKeywords
 from addnorm.layers.initialise import initialise_
 from addnorm.models.body import Body, Calibration, TokenBody
 from addnorm.models.sublayers import build_stack
@@ -38,13 +40,14 @@ class Encoder(TokenBody):
         torch.Size([1, 7, 32])
     """
 
+    @takes_fields_of(ModelConfig, NEEDED)
     def __init__(
         self,
         scheme: Scheme | str,
         *,
         seed: int = 0,
         calibration: Int[Tensor, "batch tokens"] | Later | None = None,
-        **shape: Any,
+        **shape: Unpack[ModelKeywords],
     ) -> None:
         config = model_config(shape)
         super().__init__(scheme, config, calibration, config.segments)
@@ -94,7 +97,7 @@ class EncoderWithHead(Body):
         frozen: int,
         seed: int,
         calibration: Calibration,
-        shape: dict[str, Any],
+        shape: ModelKeywords,
     ) -> None:
         super().__init__(scheme, calibration)
         self.body = Encoder(self.scheme, calibration="later", **shape)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from torch import Tensor
 
 from addnorm.checks import check_at_least
-from addnorm.config import model_config
+from addnorm.choices import takes_fields_of
+from addnorm.config import NEEDED, ModelConfig, model_config
+from addnorm.keywords import ModelKeywords
 from addnorm.layers.attention import CrossAttention
 from addnorm.layers.cache import KVCache
 from addnorm.layers.embedding import Head
@@ -50,6 +52,7 @@ class EncoderDecoder(TokenBody):
 
     reads = "(source ids, target ids)"
 
+    @takes_fields_of(ModelConfig, NEEDED)
     def __init__(
         self,
         scheme: Scheme | str,
@@ -57,7 +60,7 @@ class EncoderDecoder(TokenBody):
         seed: int = 0,
         encoder_layers: int | None = None,
         calibration: tuple[Int[Tensor, "batch source"], Int[Tensor, "batch target"]] | Later | None = None,
-        **shape: Any,
+        **shape: Unpack[ModelKeywords],
     ) -> None:
         super().__init__(scheme, model_config(shape), calibration)
         layers = self.config.num_layers if encoder_layers is None else encoder_layers

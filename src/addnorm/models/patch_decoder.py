@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm.checks import check_count, check_heads
-from addnorm.config import ModelConfig, model_config
+from addnorm.choices import takes_fields_of
+from addnorm.config import NEEDED, ModelConfig, model_config
+from addnorm.keywords import ModelKeywords
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
 from addnorm.layers.lookup_table import LookupTable
@@ -88,6 +90,7 @@ class PatchDecoder(Body):
 
     reads = "(levels, labels)"
 
+    @takes_fields_of(ModelConfig, NEEDED)
     def __init__(
         self,
         scheme: Scheme | str,
@@ -97,7 +100,7 @@ class PatchDecoder(Body):
         within: Within | None = None,
         seed: int = 0,
         calibration: tuple[Tensor, Tensor] | Later | None = None,
-        **shape: Any,
+        **shape: Unpack[ModelKeywords],
     ) -> None:
         super().__init__(scheme, calibration)
         self.config, self.grid = model_config(shape), grid

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from torch import Tensor
 
+from addnorm.choices import takes_fields_of
+from addnorm.config import NEEDED, ModelConfig
+from addnorm.keywords import ModelKeywords
 from addnorm.models.encoder import EncoderWithHead
 from addnorm.residual import Scheme
 from addnorm.stack import Later
@@ -41,6 +44,7 @@ class SpanModel(EncoderWithHead):
         torch.Size([3, 7, 2])
     """
 
+    @takes_fields_of(ModelConfig, NEEDED)
     def __init__(
         self,
         scheme: Scheme | str,
@@ -48,7 +52,7 @@ class SpanModel(EncoderWithHead):
         frozen: int = 0,
         seed: int = 0,
         calibration: Int[Tensor, "batch tokens"] | Later | None = None,
-        **shape: Any,
+        **shape: Unpack[ModelKeywords],
     ) -> None:
         super().__init__(scheme, 1, 2, frozen=frozen, seed=seed, calibration=calibration, shape=shape)
 

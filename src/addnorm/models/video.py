@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addnorm.checks import check_at_least, check_count
+from addnorm.choices import takes_fields_of
 from addnorm.config import Shape, shape_of
 from addnorm.errors import UserError, unknown
+from addnorm.keywords import VideoKeywords
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
 from addnorm.layers.initialise import InitRule
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 HEADS = ("motion", "change", "pixels")
+NEEDED_OF_VIDEO = ("height", "width")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +110,14 @@ class VideoTransformer(Body):
     reads = "a batch of videos"
     config: VideoConfig
 
+    @takes_fields_of(VideoConfig, NEEDED_OF_VIDEO)
     def __init__(
-        self, scheme: Scheme | str, *, seed: int = 0, calibration: Tensor | Later | None = None, **shape: Any
+        self,
+        scheme: Scheme | str,
+        *,
+        seed: int = 0,
+        calibration: Tensor | Later | None = None,
+        **shape: Unpack[VideoKeywords],
     ) -> None:
         super().__init__(scheme, calibration)
         self.config = config = video_config(shape)
@@ -193,13 +203,13 @@ class VideoTransformer(Body):
             )
 
 
-def video_config(values: dict[str, Any]) -> VideoConfig:
+def video_config(values: Mapping[str, Any]) -> VideoConfig:
     """A `VideoConfig` from named values.
 
     Raises:
         UserError: a field is unknown, missing or not allowed.
     """
-    return shape_of(VideoConfig, values, ("height", "width"))
+    return shape_of(VideoConfig, values, NEEDED_OF_VIDEO)
 
 
 def _stack(scheme: Scheme, config: VideoConfig) -> Stack:

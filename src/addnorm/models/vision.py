@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from torch import Tensor, nn
 
-from addnorm.config import model_config
+from addnorm.choices import takes_fields_of
+from addnorm.config import NEEDED, ModelConfig, model_config
 from addnorm.errors import unknown
+from addnorm.keywords import ModelKeywords
 from addnorm.layers.context import Context
 from addnorm.layers.patches import PatchEmbedding, PatchGrid
 from addnorm.models.body import Body
@@ -54,6 +56,7 @@ class VisionTransformer(Body):
 
     reads = "a batch of images"
 
+    @takes_fields_of(ModelConfig, NEEDED)
     def __init__(
         self,
         scheme: Scheme | str,
@@ -62,7 +65,7 @@ class VisionTransformer(Body):
         pooling: Pooling = "mean",
         seed: int = 0,
         calibration: Float[Tensor, "batch height width channels"] | Later | None = None,
-        **shape: Any,
+        **shape: Unpack[ModelKeywords],
     ) -> None:
         super().__init__(scheme, calibration)
         if pooling not in ("mean", "class"):

@@ -5,7 +5,7 @@ A specification is a name with optional fields: `mhc`, `layer-scale(init=0.1)`, 
 own: `./mine.py`, `./mine.py:Mine(alpha=0.3)`, or an entry point of the group `addnorm.schemes` in a package.
 
 >>> get("pre-norm")()
-PreNorm(norm='layer', ...)
+PreNorm()
 >>> format(parse("pre-norm(norm=rms)"))
 'pre-norm(norm=rms)'
 """

@@ -67,7 +67,7 @@ def describe(name: str) -> Description:
 
 @cache
 def _described(scheme: type[Scheme], name: str) -> Description:
-    title, equation, parts, other = _parts(_doc_of(scheme))
+    title, equation, parts, other = doc_parts(scheme)
     start = scheme().starts_as()
     return Description(
         name=name,
@@ -81,6 +81,11 @@ def _described(scheme: type[Scheme], name: str) -> Description:
         diagram=getattr(scheme, "diagram", ""),
         fields=_fields(scheme),
     )
+
+
+def doc_parts(scheme: type[Scheme]) -> tuple[str, str, dict[str, list[str]], list[str]]:
+    """Title, equation, the labelled parts, and the paragraphs that are left of a scheme's docstring."""
+    return _parts(_doc_of(scheme))
 
 
 def _doc_of(scheme: type[Scheme]) -> str:
