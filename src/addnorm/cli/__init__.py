@@ -25,6 +25,7 @@ COMMANDS = {
     "reproduce": "test what papers claim with experiments of this machine's size",
     "prune": "drop the layers that do least, and say what that costs",
     "bench": "how fast this library is here beside its peers, and what its schemes cost",
+    "completion": "have bash, zsh or fish complete what you type",
     "doctor": "what is fast and what is slow about this machine",
 }
 _HELP = """usage: addnorm COMMAND [OPTIONS]

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from addnorm.cli.arguments import Entry, convert, scan
-from addnorm.cli.flags import flags_of
+from addnorm.cli.flags import Flag, flags_of
 from addnorm.consent import refuse_code, trusting
 from addnorm.specification import files_in
 
-CODE = {"task", "scheme", "schemes", "baseline"}
-"""Fields whose values may name Python files."""
 CODE = {"task", "scheme", "schemes", "baseline"}
 """Fields whose values may name Python files."""
 Complete = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
@@ -26,6 +24,12 @@ Complete = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 def as_given(values: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The values alone."""
     return dict(values)
+
+
+class Question(list[str]):
+    """Words that ask a command which flags it has; it then does nothing else."""
+
+    flags: Mapping[str, Flag] = {}
 
 
 def invoke(
@@ -54,6 +58,9 @@ def invoke(
         UserError: a word, a value or a combination is not allowed.
     """
     flags = flags_of(*parts)
+    if isinstance(words, Question):
+        words.flags = flags
+        return 0
     if {"-h", "--help"} & set(words[: words.index("--")] if "--" in words else words):
         from addnorm.cli.help import page
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class RunsOptions:
     """Which folder is listed."""
 
-    folder: Path = field(default=HOME, metadata={"positional": True})
+    folder: Path = field(default=HOME, metadata={"positional": "FOLDER"})
     """Folder that holds runs and comparisons; it is looked into three folders deep."""
     json: bool = False
     """As JSON on standard output, and nothing else there."""
@@ -35,7 +35,7 @@ class RunsOptions:
 class RunOptions:
     """Which run."""
 
-    run: Path = field(metadata={"positional": True})
+    run: Path = field(metadata={"positional": "RUN"})
     """Folder of a run or of a comparison, or its name in runs/."""
 
 
@@ -51,9 +51,9 @@ class ShowOptions(RunOptions):
 class RenameOptions:
     """Which run, and its new name."""
 
-    run: Path = field(metadata={"positional": True})
+    run: Path = field(metadata={"positional": "RUN"})
     """Folder of a run or of a comparison, or its name in runs/."""
-    name: str = field(metadata={"positional": True})
+    name: str = field(metadata={"positional": "NAME"})
     """The folder's new name; it stays where it is."""
 
 
@@ -65,16 +65,15 @@ class DeleteOptions(RunOptions):
     """Delete without asking; needed where nobody can be asked."""
 
 
+ACTIONS = ("show", "rename", "delete", "open")
+"""Words that may come first."""
+
+
 def command(words: Sequence[str]) -> int:
     """Run the words after `addnorm runs`."""
-    actions = {
-        "show": (_show, ShowOptions),
-        "rename": (_rename, RenameOptions),
-        "delete": (_delete, DeleteOptions),
-        "open": (_open, RunOptions),
-    }
-    if words and words[0] in actions:
-        run, options = actions[words[0]]
+    if words and words[0] in ACTIONS:
+        taken = ((_show, ShowOptions), (_rename, RenameOptions), (_delete, DeleteOptions), (_open, RunOptions))
+        run, options = taken[ACTIONS.index(words[0])]
         return invoke(run, f"runs {words[0]}", words[1:], options)
     return invoke(_runs, "runs", words, RunsOptions)
 
