@@ -168,7 +168,7 @@ def words_for(command: str) -> st.SearchStrategy[list[str]]:
 
 
 LINES = st.one_of(
-    *(st.tuples(st.just(command), words_for(command)).map(lambda line: [line[0], *line[1]]) for command in COMMANDS),
+    *(st.tuples(st.just(command), words_for(command)).map(lambda line: [line[0], *line[1]]) for command in PARTS),
     st.lists(st.sampled_from([*COMMANDS, *ODD, "--help", "--version", "--debug", "compar"]), max_size=3),
 )
 

@@ -52,7 +52,7 @@ def test_help_names_every_command_and_the_exit_codes():
 def test_every_flag_is_explained(name):
     page = here(name, "--help").out
     lines = page.splitlines()
-    flags = [i for i, line in enumerate(lines) if line.startswith("  --")]
+    flags = [i for i, line in enumerate(lines) if line.startswith("  -")]
     assert flags
     for i in flags:
         explained = len(lines[i].split("  ")) > 2 or lines[i + 1].startswith("      ")

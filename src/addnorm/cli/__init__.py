@@ -82,7 +82,7 @@ def _run(words: list[str]) -> int:
         raise UserError(f"a command is missing; give one of {', '.join(COMMANDS)}. `addnorm --help` says what they do.")
     first, *rest = words
     if first in ("-h", "--help"):
-        print(_HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
+        print(_HELP.format(commands="\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())))
         return 0
     if first == "--version":
         print(f"addnorm {__version__}")
