@@ -22,6 +22,7 @@ from addnorm.diagnosis.trunk import Trunk
 from addnorm.diagnosis.write_map import Row, View, WriteMap, fit, flat
 
 CHUNK_BYTES = 2**28
+WEIGHED = 1e-3  # of the size of the whole: a way out with a gate a feature, or a map, leaves a tenth and more
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,8 +34,10 @@ class Decomposition:
         parts: `(1 + L, all_tokens, d_model)`: of the embedding, of each sublayer.
         biases: `(all_tokens, d_model)`: of the norms on the trunk.
         remainder: `(all_tokens, d_model)`: what is of no known form; rounding where all is.
-        weights: how strongly each vector of the last state counts, `(all_tokens, n)`; None where a norm is in between.
+        weights: how strongly each vector of the last state counts, `(all_tokens, n)`; None where it is no weighing.
         sites: of each write, what is left over, of the size of the state after it.
+        end: likewise of the way from the last state to the whole: large where it is no weighing of its vectors.
+        state_error: what is left over of the last state, of its size, before its vectors become one.
     """
 
     total: Tensor
@@ -43,6 +46,8 @@ class Decomposition:
     remainder: Tensor
     weights: Tensor | None
     sites: tuple[float, ...]
+    end: float
+    state_error: float
 
     @property
     def error(self) -> float:
@@ -61,15 +66,18 @@ def decompose(trace: Trace, model: nn.Module, maps: Sequence[WriteMap]) -> Decom
     steps = [*(site.rows for site in maps), (way_out,)]
     states = [*(flat(state, 2) for state in trace.states), total[:, None]]
     writes = [flat(write, 1) for write in trace.writes]
-    parts = torch.cat([_followed(steps, states, writes, chunk) for chunk in _chunks(states, len(writes))], dim=1)
-    *own, biases, remainder = parts.unbind()
+    followed = [_followed(steps, states, writes, chunk) for chunk in _chunks(states, len(writes))]
+    *own, biases, remainder = torch.cat([whole for whole, _ in followed], dim=1).unbind()
+    left = torch.cat([left for _, left in followed]).norm() / last.norm().clamp_min(1e-300)
     return Decomposition(
         total=total,
         parts=torch.stack(own),
         biases=biases,
         remainder=remainder,
-        weights=way_out.coefficients[:, 0] if way_out.views == (None,) else None,
+        weights=way_out.coefficients[:, 0] if way_out.views == (None,) and way_out.error < WEIGHED else None,
         sites=tuple(site.error for site in maps),
+        end=way_out.error,
+        state_error=float(left),
     )
 
 
@@ -100,8 +108,8 @@ def _chunks(states: Sequence[Tensor], depth: int) -> Iterator[slice]:
 
 def _followed(
     steps: Sequence[Sequence[Row]], states: Sequence[Tensor], writes: Sequence[Tensor], chunk: slice
-) -> Tensor:
-    """`(1 + L + 2, tokens, d_model)`: the parts of what comes out, the biases, the remainder."""
+) -> tuple[Tensor, Tensor]:
+    """`(1 + L + 2, tokens, d_model)`: parts of what comes out, biases, remainder; and the last state's remainder."""
     first = states[0][chunk]
     parts = [first.new_zeros(len(writes) + 3, *first.shape)]
     parts[0][0] = first
@@ -109,12 +117,11 @@ def _followed(
         written = first.new_zeros(len(writes) + 3, len(first), 1 if site < len(writes) else 0, first.shape[-1])
         if site < len(writes):
             written[site + 1] = writes[site][chunk, None]
-        latest = torch.cat([parts[-1], written], dim=2)
-        history = torch.cat([*parts, written], dim=2) if any(row.history for row in rows) else latest
-        new = torch.stack([_row(row, history if row.history else latest, chunk) for row in rows], dim=2)
+        seen = {reach: torch.cat([*parts[-reach:], written], dim=2) for reach in {row.reach for row in rows}}
+        new = torch.stack([_row(row, seen[row.reach], chunk) for row in rows], dim=2)
         new[-1] += states[site + 1][chunk] - new.sum(0)
         parts.append(new)
-    return parts[-1].squeeze(2)
+    return parts[-1].squeeze(2), parts[-2][-1]
 
 
 def _row(row: Row, parts: Tensor, chunk: slice) -> Tensor:

@@ -32,12 +32,31 @@ class FrozenNorm:
         """`gain * x`, or of `x` without its mean: the norm for s = 1 and without its shift."""
         return self.gain * (x - x.mean(-1, keepdim=True) if self.centred else x)
 
+    def left_over(self, x: Tensor, normed: Tensor) -> float:
+        """By how much the norm of x is something else than what came out, of its size."""
+        rebuilt = self.scale(x, normed) * self.linear(x) + self.shift
+        return float((rebuilt - normed).norm() / normed.norm().clamp_min(1e-300))
+
     def scale(self, x: Tensor, normed: Tensor) -> Tensor:
         """s of each token, `(*tokens, 1)`, from what came in and what came out."""
         one = self.linear(x)
         return ((normed - self.shift) * one).sum(-1, keepdim=True) / one.square().sum(-1, keepdim=True).clamp_min(
             1e-300
         )
+
+
+def norms_named(model: nn.Module, name: str | None, like: Tensor) -> list[FrozenNorm]:
+    """What the norm of that name may be, for vectors like these; none where it is none.
+
+    A norm that is a bare function has the name "": RMSNorm or LayerNorm without gain and shift.
+    """
+    if name is None:
+        return []
+    if name:
+        found = frozen(model.get_submodule(name), like.shape[-1])
+        return [] if found is None else [found]
+    one, zero = like.new_ones(like.shape[-1]).double(), like.new_zeros(like.shape[-1]).double()
+    return [FrozenNorm(gain=one, shift=zero, centred=centred) for centred in (False, True)]
 
 
 @torch.no_grad()
@@ -49,10 +68,10 @@ def frozen(norm: nn.Module, d_model: int) -> FrozenNorm | None:
         found = _probed(norm, d_model, device)
         x = torch.randn(3, d_model, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(device)
         normed = norm(x)
-        rebuilt = found.scale(x, normed) * found.linear(x) + found.shift
+        left = found.left_over(x, normed)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):  # another width, or other arguments
         return None
-    return found if bool((rebuilt - normed).norm() <= LINEAR * normed.norm()) else None
+    return found if left <= LINEAR else None
 
 
 def _probed(norm: nn.Module, d_model: int, device: torch.device) -> FrozenNorm:

@@ -4,8 +4,8 @@
 
 A and b solve a least squares problem of n + 1 unknowns over the d_model features, in float64. n' > n where a depth
 attention's history grows. A stream that a norm follows (Post-LN) is fitted with the norm's scale in A and b; where the
-state before does not explain the state after (DenseFormer), all states so far are tried. What is left over is reported
-and nowhere hidden.
+state before does not explain the state after (AltUp, DenseFormer), earlier states are tried too, the fewest first. What
+is left over is reported and nowhere hidden.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from addnorm.diagnosis.frozen_norm import FrozenNorm, frozen
+from addnorm.diagnosis.frozen_norm import FrozenNorm, norms_named
 from addnorm.diagnosis.trace import Trace
 
 ENOUGH = 8  # units of the last place of the model's own arithmetic: no other form is tried below
@@ -32,7 +32,7 @@ class Row:
     Args:
         views: in what form the vectors enter.
         coefficients: `(tokens, len(views), vectors)`; the write is the last vector.
-        history: whether the vectors are of all states so far, not of the last.
+        reach: how many states the vectors are of, the last ones; 1 = the last.
         shift: of the norm.
         error: what is left over, of the size of the vector.
         determined: whether no other coefficients do it as well, at most tokens.
@@ -40,7 +40,7 @@ class Row:
 
     views: tuple[View, ...]
     coefficients: Tensor
-    history: bool
+    reach: int
     shift: Tensor | None
     error: float
     determined: bool
@@ -65,7 +65,7 @@ class WriteMap:
     @property
     def mixing(self) -> Tensor | None:
         """A: `(tokens, n', n)`; None where it is not the last state that was kept."""
-        if any(row.history for row in self.rows):
+        if any(row.reach > 1 for row in self.rows):
             return None
         return torch.stack([row.coefficients.sum(1)[:, :-1] for row in self.rows], dim=1)
 
@@ -82,8 +82,9 @@ def write_maps(trace: Trace, model: nn.Module) -> list[WriteMap]:
     eps = torch.finfo(trace.states[0].dtype).eps
     found: list[WriteMap] = []
     for i, sublayer in enumerate(trace.trunk.sublayers):
-        norms = [None] if sublayer.norm_on_trunk is None else [None, norm_of(model, sublayer.norm_on_trunk, states[i])]
-        views = [(norm,) for norm in norms if norm is not None or len(norms) == 1 or states[i + 1].shape[1] > 1]
+        norms = norms_named(model, sublayer.norm_on_trunk, states[i])
+        plain: list[View] = [None] if not norms or states[i + 1].shape[1] > 1 else []
+        views = [(view,) for view in [*plain, *norms]]
         write = flat(trace.writes[i], 1)[:, None]
         found.append(WriteMap(rows=fit(states[i + 1], states[: i + 1], write, views, eps)))
     return found
@@ -92,11 +93,6 @@ def write_maps(trace: Trace, model: nn.Module) -> list[WriteMap]:
 def flat(x: Tensor, trailing: int) -> Tensor:
     """All tokens in one dimension, in float64."""
     return x.detach().reshape(-1, *x.shape[x.dim() - trailing :]).double()
-
-
-def norm_of(model: nn.Module, name: str, like: Tensor) -> View:
-    """A module's frozen norm, or None."""
-    return frozen(model.get_submodule(name), like.shape[-1])
 
 
 def fit(
@@ -112,9 +108,9 @@ def fit(
         eps: of the arithmetic that `after` was computed in.
     """
     best: list[Row] | None = None
-    for vectors, history in _sources(before, write):
+    for vectors, reach in _sources(before, write):
         for form in views:
-            rows = _solved(after, vectors, form, eps, history)
+            rows = _solved(after, vectors, form, eps, reach)
             pairs = zip(best or rows, rows, strict=True)
             best = [new if new.error * BETTER < old.error else old for old, new in pairs]
             if max(row.error for row in best) <= ENOUGH * eps:
@@ -123,15 +119,16 @@ def fit(
     return tuple(best)
 
 
-def _sources(before: Sequence[Tensor], write: Tensor) -> Iterator[tuple[Tensor, bool]]:
-    """The last state, then all; not where as many vectors as features could explain anything."""
-    yield torch.cat([before[-1], write], dim=1), False
-    history = torch.cat([*before, write], dim=1)
-    if len(before) > 1 and 2 * history.shape[1] <= history.shape[2]:
-        yield history, True
+def _sources(before: Sequence[Tensor], write: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """The last state, then more; not where as many vectors as features could explain anything."""
+    for reach in sorted({1, 2, 3, 4, 6, 8, 12, 16, len(before)}):
+        if reach <= len(before):
+            vectors = torch.cat([*before[len(before) - reach :], write], dim=1)
+            if reach == 1 or 2 * vectors.shape[1] <= vectors.shape[2]:
+                yield vectors, reach
 
 
-def _solved(after: Tensor, vectors: Tensor, views: tuple[View, ...], eps: float, history: bool) -> list[Row]:
+def _solved(after: Tensor, vectors: Tensor, views: tuple[View, ...], eps: float, reach: int) -> list[Row]:
     seen = torch.cat([vectors if view is None else view.linear(vectors) for view in views], dim=1)
     shifts = [view.shift for view in views if view is not None]
     target = after - shifts[0] if shifts else after
@@ -144,7 +141,7 @@ def _solved(after: Tensor, vectors: Tensor, views: tuple[View, ...], eps: float,
         Row(
             views=views,
             coefficients=coefficients[:, k].unflatten(1, (len(views), -1)),
-            history=history,
+            reach=reach,
             shift=shifts[0] if shifts else None,
             error=float(errors[k]),
             determined=determined,

@@ -63,15 +63,17 @@ def exchanged(model: nn.Module, first: str, second: str) -> Iterator[None]:
             setattr(parent, key, module)
 
 
-def _passed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    """The input in the output's place: the whole, if it is of its form; else its first tensor."""
-    given = args[0] if args else next(iter(kwargs.values()))
+def put_in_place(given: Any, output: Any) -> Any:
+    """A state in the place of a block's output: of the whole, if it is of its form; else of its first such tensor."""
     leaves, form = tree_flatten(output)
-    states = tree_flatten(given)[0]
     if isinstance(output, Tensor) or tree_flatten(given)[1] == form or not isinstance(given, Tensor):
         return given
-    at = next((i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.shape == states[0].shape), 0)
+    at = next((i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.shape == given.shape), 0)
     return tree_unflatten([*leaves[:at], given, *leaves[at + 1 :]], form)
+
+
+def _passed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    return put_in_place(args[0] if args else next(iter(kwargs.values())), output)
 
 
 def _rise(subject: Subject, whole: float, change: Any) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from addnorm.diagnosis.frozen_norm import frozen
+from addnorm.diagnosis.frozen_norm import norms_named
 from addnorm.diagnosis.subject import Series, Subject, rows
 from addnorm.diagnosis.write_map import solve
 
@@ -37,15 +37,12 @@ def read_weights(subject: Subject, site: int) -> list[float] | None:
     if given is None:
         return None
     read, vectors = rows(given, trace.mask), rows(trace.states[site], trace.mask, 2)
-    if sublayer.norm_before is not None:
-        norm = frozen(subject.model.get_submodule(sublayer.norm_before), read.shape[-1])
-        if norm is None:
-            return None
-        read, vectors = read - norm.shift, norm.linear(vectors)
     if vectors.shape[1] >= vectors.shape[2]:
         return None
-    found, determined = solve(vectors, read[:, None], torch.finfo(trace.states[0].dtype).eps)
-    left = (found @ vectors)[:, 0] - read
-    if not determined or bool(left.norm() > EXPLAINED * read.norm()):
-        return None
-    return (found[:, 0] / found[:, 0].sum(-1, keepdim=True)).mean(0).tolist()
+    for norm in norms_named(subject.model, sublayer.norm_before, read) or [None]:
+        target, sources = (read, vectors) if norm is None else (read - norm.shift, norm.linear(vectors))
+        found, determined = solve(sources, target[:, None], torch.finfo(trace.states[0].dtype).eps)
+        left = (found @ sources)[:, 0] - target
+        if determined and bool(left.norm() <= EXPLAINED * target.norm()):
+            return (found[:, 0] / found[:, 0].sum(-1, keepdim=True)).mean(0).tolist()
+    return None

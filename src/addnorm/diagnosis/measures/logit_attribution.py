@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from addnorm.diagnosis.frozen_norm import FrozenNorm, frozen
+from addnorm.diagnosis.decomposition import WEIGHED
+from addnorm.diagnosis.frozen_norm import FrozenNorm, norms_named
 from addnorm.diagnosis.replay import calls
 from addnorm.diagnosis.subject import Series, Subject, rows
 
@@ -46,9 +47,9 @@ def logit_attribution(subject: Subject) -> list[Series]:
 
 
 def attribute(subject: Subject) -> Attribution | None:
-    """Of each token; None without a head, or without a decomposition of the final state."""
+    """Of each token; None without a head, or where the way to it is no weighing of the last state's vectors."""
     trace, whole, trunk = subject.trace, subject.decomposition, subject.trace.trunk
-    if whole is None or trunk.head is None or trace.final is None or subject.forward is None:
+    if whole is None or whole.end > WEIGHED or trunk.head is None or trace.final is None or subject.forward is None:
         return None
     found = calls(subject.model, [trunk.head], subject.forward)
     if trunk.head not in found:
@@ -59,15 +60,12 @@ def attribute(subject: Subject) -> Attribution | None:
         margins = logits.amax(-1) - logits.mean(-1)
         (toward,) = torch.autograd.grad(margins.sum(), final)
     u = toward.detach().reshape(-1, final.shape[-1]).double()
-    norm = _final_norm(subject)
-    parts = _through(norm, whole.total, final.detach().reshape_as(whole.total).double(), whole.parts)
-    shares, margin = (parts * u).sum(-1), margins.detach().flatten().double()
+    after = final.detach().reshape_as(whole.total).double()
+    norms = norms_named(subject.model, trunk.final_norm, whole.total)
+    norm = min(norms, key=lambda one: one.left_over(whole.total, after), default=None)
+    shares = (_through(norm, whole.total, after, whole.parts) * u).sum(-1)
+    margin = margins.detach().flatten().double()
     return Attribution(parts=shares, rest=margin - shares.sum(0), margin=margin)
-
-
-def _final_norm(subject: Subject) -> FrozenNorm | None:
-    trunk, width = subject.trace.trunk, subject.trace.states[-1].shape[-1]
-    return None if trunk.final_norm is None else frozen(subject.model.get_submodule(trunk.final_norm), width)
 
 
 def _through(norm: FrozenNorm | None, total: Tensor, final: Tensor, parts: Tensor) -> Tensor:

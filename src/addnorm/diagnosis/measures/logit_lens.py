@@ -3,19 +3,25 @@
     logits_i = head(norm(p S_i)),  p: how the last state's vectors are weighed at the end
 
 nostalgebraist 2020 (lesswrong.com, "interpreting GPT: the logit lens") with the model's own final norm and head; p is
-recovered from the end of the trace, and of a history its first vectors are taken, by their shares. Early depths are
-read in the last one's basis, which understates what they know (Belrose et al. 2023, arXiv:2303.08112).
+recovered from the end of the trace, and of a history its first vectors are taken, by their shares. Where the end is no
+weighing (a gate a feature, a map a stream), the model itself is run to its end from what each block was given, which
+says nothing of the depths within a block. Early depths are read in the last one's basis, which understates what they
+know (Belrose et al. 2023, arXiv:2303.08112).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from addnorm.diagnosis.measures.deletion import put_in_place
 from addnorm.diagnosis.replay import calls
 from addnorm.diagnosis.subject import Series, Subject, rows
+from addnorm.probes.untouched import untouched
 
 TOP = 3
 
@@ -26,27 +32,29 @@ def logit_lens(subject: Subject) -> list[Series]:
     The table has for each depth and each token of the first sequence the likeliest predictions as pairs of id and
     probability.
     """
-    states, read = lens_states(subject), readout(subject)
-    if states is None or read is None:
+    logits = lens_logits(subject)
+    if logits is None or logits[-1] is None:
         return []
-    last = read(states[-1]).log_softmax(-1)
-    found: dict[str, list[object]] = {"lens divergence": [], "lens agreement": [], "lens entropy": [], "lens table": []}
-    for state in states:
-        logs = read(state).log_softmax(-1)
-        found["lens divergence"].append(_mean((last.exp() * (last - logs)).sum(-1), subject))
-        found["lens agreement"].append(_mean((logs.argmax(-1) == last.argmax(-1)).double(), subject))
-        found["lens entropy"].append(_mean(-(logs.exp() * logs).sum(-1), subject))
-        found["lens table"].append(_table(logs))
-    labels = (
-        "KL divergence of the prediction here from the final one, in nats",
-        "tokens at which the first choice is the final one",
-        "entropy of the prediction in nats",
-        "likeliest predictions of the first sequence",
-    )
+    last = logits[-1].double().log_softmax(-1)
+    read = [None if one is None else _read(one.double().log_softmax(-1), last, subject) for one in logits]
+    named = {
+        "lens divergence": "KL divergence of the prediction here from the final one, in nats",
+        "lens agreement": "tokens at which the first choice is the final one",
+        "lens entropy": "entropy of the prediction in nats",
+        "lens table": "likeliest predictions of the first sequence",
+    }
     return [
-        Series(name=name, along="state", values=values, label=label)
-        for (name, values), label in zip(found.items(), labels, strict=True)
+        Series(name=name, along="state", values=[None if one is None else one[i] for one in read], label=label)
+        for i, (name, label) in enumerate(named.items())
     ]
+
+
+def lens_logits(subject: Subject) -> list[Tensor | None] | None:
+    """`(*tokens, vocabulary)` of each depth; None in the place of a depth that can't be read; None without a head."""
+    states, read = lens_states(subject), readout(subject)
+    if states is not None and read is not None:
+        return [read(state) for state in states]
+    return None if subject.trace.trunk.head is None else _run_to_the_end(subject)
 
 
 @torch.no_grad()
@@ -67,9 +75,9 @@ def lens_states(subject: Subject) -> list[Tensor] | None:
 
 
 def readout(subject: Subject) -> Callable[[Tensor], Tensor] | None:
-    """The final norm and the head; None where there is no head, or it can't be called again."""
+    """The final norm and the head; None where there is no head, or one of them can't be called again."""
     trunk = subject.trace.trunk
-    if trunk.head is None or subject.forward is None:
+    if trunk.head is None or trunk.final_norm == "" or subject.forward is None:
         return None
     found = calls(subject.model, [trunk.head], subject.forward)
     if trunk.head not in found:
@@ -79,9 +87,54 @@ def readout(subject: Subject) -> Callable[[Tensor], Tensor] | None:
 
     @torch.no_grad()
     def read(state: Tensor) -> Tensor:
-        return head(norm(state)).double()
+        return head(norm(state))
 
     return read
+
+
+@torch.no_grad()
+def _run_to_the_end(subject: Subject) -> list[Tensor | None] | None:
+    """The last block gives what an earlier one was given; the head's output is seen."""
+    blocks, head = subject.blocks(), subject.trace.trunk.head
+    if not blocks or not head or subject.forward is None:
+        return None
+    given: list[Any] = []
+    seen: list[Tensor] = []
+    place: list[Any] = []  # what stands in the place of the last block's output
+
+    def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given.append(args[0] if args else next(iter(kwargs.values())))
+
+    def see(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        seen.append(next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)))
+
+    modules = [subject.model.get_submodule(name) for name, _, _ in blocks]
+    handles = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in modules]
+    handles.append(subject.model.get_submodule(head).register_forward_hook(see))
+    handles.append(modules[-1].register_forward_hook(lambda _, __, out: put_in_place(place[0], out) if place else None))
+    found: list[Tensor | None] = [None] * len(subject.trace.states)
+    try:
+        with untouched(subject.model):
+            subject.forward()
+            inputs = given[: len(blocks)]
+            found[blocks[-1][2]] = seen[-1]
+            for (_, start, _), state in zip(blocks, inputs, strict=True):
+                place[:] = [state]
+                subject.forward()
+                found[start] = seen[-1]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _read(logs: Tensor, last: Tensor, subject: Subject) -> tuple[float, float, float, Any]:
+    return (
+        _mean((last.exp() * (last - logs)).sum(-1), subject),
+        _mean((logs.argmax(-1) == last.argmax(-1)).double(), subject),
+        _mean(-(logs.exp() * logs).sum(-1), subject),
+        _table(logs),
+    )
 
 
 def _mean(x: Tensor, subject: Subject) -> float:

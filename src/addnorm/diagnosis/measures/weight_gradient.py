@@ -64,8 +64,11 @@ class Updates:
 
 
 def sublayer_weights(trunk: Trunk, model: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters of each sublayer's module; none where a bare function writes."""
-    return [list(model.get_submodule(one.name).parameters()) if one.name else [] for one in trunk.sublayers]
+    """The parameters between what each sublayer reads and writes, where the trunk tells them; else its module's."""
+    named = dict(model.named_parameters(remove_duplicate=False))
+    own = [list(model.get_submodule(one.name).parameters()) if one.name else [] for one in trunk.sublayers]
+    told = [[named[name] for name in one.parameters if name in named] for one in trunk.sublayers]
+    return [some or module for some, module in zip(told, own, strict=True)]
 
 
 @torch.no_grad()
