@@ -57,10 +57,12 @@ class Decomposition:
 
 @torch.no_grad()
 def decompose(trace: Trace, model: nn.Module, maps: Sequence[WriteMap]) -> Decomposition | None:
-    """Follow the embedding and every write to the end; None where the trace does not have the end."""
+    """Follow the embedding and every write to the end; None where the trace does not have the end as such a sum."""
     if trace.hidden is None:
         return None
     total, last = flat(trace.hidden, 1), flat(trace.states[-1], 2)
+    if total.shape != (len(last), last.shape[-1]):  # pooled, or projected, on the way
+        return None
     nothing = last.new_empty(len(last), 0, last.shape[-1])
     way_out = fit(total[:, None], [last], nothing, _ways_out(trace, model), torch.finfo(trace.hidden.dtype).eps)[0]
     steps = [*(site.rows for site in maps), (way_out,)]
