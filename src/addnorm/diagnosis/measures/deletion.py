@@ -9,7 +9,7 @@ block influence (a cosine), these are what really happens.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ def deletion(subject: Subject) -> list[Series]:
     if subject.loss is None or not names:
         return []
     whole = _loss(subject)
-    deleted = [_rise(subject, whole, without(subject.model, [name])) for name in names]
+    deleted = [_rise(subject, whole, _deleted(subject, name)) for name in names]
     swapped = [_rise(subject, whole, exchanged(subject.model, a, b)) for a, b in zip(names, names[1:], strict=False)]
     named = {
         "loss without": ("rise of the loss without the block", deleted),
@@ -50,6 +50,17 @@ def without(model: nn.Module, names: list[str]) -> Iterator[None]:
 
 
 @contextmanager
+def silenced(model: nn.Module, names: list[str]) -> Iterator[None]:
+    """Within it the named sublayers write zeros."""
+    handles = [model.get_submodule(name).register_forward_hook(_nothing) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def exchanged(model: nn.Module, first: str, second: str) -> Iterator[None]:
     """Within it two modules stand in each other's place."""
     places = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in (first, second)]
@@ -61,6 +72,23 @@ def exchanged(model: nn.Module, first: str, second: str) -> Iterator[None]:
     finally:
         for (parent, key), module in zip(places, modules, strict=True):
             setattr(parent, key, module)
+
+
+def _deleted(subject: Subject, block: str) -> AbstractContextManager[None]:
+    """By its own call; where it is a list of parts that are called one by one, by what they write."""
+    if type(subject.model.get_submodule(block)).forward is not nn.ModuleList.forward:
+        return without(subject.model, [block])
+    inside = [sublayer.name for sublayer in subject.trace.trunk.sublayers if sublayer.block == block]
+    return silenced(subject.model, [name for name in inside if name])
+
+
+def _nothing(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    """Zeros in the place of the first tensor."""
+    leaves, form = tree_flatten(output)
+    at = next((i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
+    if at is None:
+        return output
+    return tree_unflatten([*leaves[:at], torch.zeros_like(leaves[at]), *leaves[at + 1 :]], form)
 
 
 def put_in_place(given: Any, output: Any) -> Any:
@@ -80,8 +108,8 @@ def _rise(subject: Subject, whole: float, change: Any) -> float | None:
     try:
         with change:
             return _loss(subject) - whole
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError):
-        return None  # it takes another form of state, or something that the block passes on
+    except Exception:  # anybody's model: it takes another form of state, or something that the block passes on
+        return None
 
 
 @torch.no_grad()

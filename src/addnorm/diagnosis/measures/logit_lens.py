@@ -96,7 +96,8 @@ def readout(subject: Subject) -> Callable[[Tensor], Tensor] | None:
 def _run_to_the_end(subject: Subject) -> list[Tensor | None] | None:
     """The last block gives what an earlier one was given; the head's output is seen."""
     blocks, head = subject.blocks(), subject.trace.trunk.head
-    if not blocks or not head or subject.forward is None:
+    called = blocks and type(subject.model.get_submodule(blocks[-1][0])).forward is not nn.ModuleList.forward
+    if not called or not head or subject.forward is None:
         return None
     given: list[Any] = []
     seen: list[Tensor] = []
