@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,12 @@ from typing import Any
 from addnorm.cli.invoke import invoke
 from addnorm.cli.options import Passes, Watching
 from addnorm.cli.task_defaults import of_task
+from addnorm.errors import UserError
 from addnorm.studies.spec import CompareConfig
+
+
+class FolderWarning(UserWarning):
+    """A comparison could not be written where it is to be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +83,25 @@ def _run(spec: CompareConfig, out: Path, options: CompareOptions) -> tuple[dict[
         from addnorm.reports.report import write_reports
         from addnorm.studies.compare import compare
 
-        results = compare(spec, out, resume=options.resume, progress=live.of_comparison)
-        live.doing("writing the report")
-        written = write_reports(results, out)
+        with _resumable(out):
+            results = compare(spec, out, resume=options.resume, progress=live.of_comparison)
+            live.doing("writing the report")
+            written = write_reports(results, out)
     page = next((path for path in written if path.name == "report.html"), out)
     return results, f"{span(results['wall_s'])}; results in {out}; open {page}"
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Have a Ctrl-C say how to go on, whatever it breaks off: reading, training, the report."""
+    from addnorm.training.interruption import Interrupted
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (out / "spec.json").is_file():
+            raise Interrupted(out, signal.SIGINT) from None
+        raise
 
 
 def _dry_run(spec: CompareConfig, options: CompareOptions) -> int:
@@ -93,8 +115,21 @@ def _dry_run(spec: CompareConfig, options: CompareOptions) -> int:
 
         rows = estimate(spec)
     total = total_wall_s(rows, spec)
+    _warn_of_folder(spec, options)
     if options.json:
         console.print_json({"arms": rows, "wall_s": total})
     else:
         console.out().print(table(rows), f"\n{legend(rows, total)}", sep="\n")
     return 0
+
+
+def _warn_of_folder(spec: CompareConfig, options: CompareOptions) -> None:
+    """Say now why the same words without --dry-run would be refused."""
+    from addnorm.studies.store import Store
+
+    if options.out is None:
+        return
+    try:
+        Store(options.out).check(spec, resume=options.resume)
+    except UserError as error:
+        warnings.warn(f"without --dry-run this is refused: {error}", FolderWarning, stacklevel=2)

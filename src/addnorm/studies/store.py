@@ -67,17 +67,25 @@ class Store:
         """
         store = cls(folder)
         store.code = code_of(spec.task, *spec.schemes)
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file; give a folder for the comparison.")
-        if resume:
-            store._check_same(spec)
-        elif folder.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder} exists already; give another folder, or --resume to continue it.")
-        else:
+        store.check(spec, resume=resume)
+        if not resume:
             if store.code:
                 write_json(folder / CODE, store.code)
             write_json(folder / "spec.json", asdict(spec))
         return store
+
+    def check(self, spec: CompareConfig, *, resume: bool) -> None:
+        """Refuse what `open` refuses; nothing is written.
+
+        Raises:
+            UserError: as there.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file; give a folder for the comparison.")
+        if resume:
+            self._check_same(spec)
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise UserError(f"{self.folder} exists already; give another folder, or --resume to continue it.")
 
     def run_folder(self, run: Run) -> Path:
         """Where a run lives."""
