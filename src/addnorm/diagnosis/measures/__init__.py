@@ -27,6 +27,7 @@ from addnorm.diagnosis.measures.stream_gates import stream_gates
 from addnorm.diagnosis.measures.stream_similarity import stream_similarity
 from addnorm.diagnosis.measures.token_similarity import token_similarity
 from addnorm.diagnosis.measures.weight_gradient import weight_gradient
+from addnorm.diagnosis.running import as_it_was
 from addnorm.diagnosis.subject import Series, Subject
 
 Measure = Callable[[Subject], list[Series]]
@@ -54,5 +55,6 @@ MEASURES = FROM_THE_TRACE + FROM_THE_MODEL
 
 
 def measure(subject: Subject, measures: Sequence[Measure] = MEASURES) -> list[Series]:
-    """All that apply, one after the other."""
-    return [series for one in measures for series in one(subject)]
+    """All that apply, one after the other; the model runs in evaluation and is left as it was."""
+    with as_it_was(subject.model):
+        return [series for one in measures for series in one(subject)]
