@@ -21,6 +21,7 @@ COMMANDS = {
     "generate": "continue a text with a trained model",
     "tasks": "what can be learned: texts, translation, questions, images, video, your own",
     "schemes": "the catalogue: equation, reference, parameters, cost, what each starts as",
+    "diagnose": "what any model's residual stream does by depth, and what is wrong with it",
     "certify": "find out by behaviour what a scheme computes, and what is wrong with it",
     "reproduce": "test what papers claim with experiments of this machine's size",
     "prune": "drop the layers that do least, and say what that costs",
@@ -40,8 +41,8 @@ commands:
   --debug                   with any command: a traceback instead of a line when something goes wrong
 
 exit codes: 0 done; 1 a bug in addnorm; 2 a mistake in what was asked; 3 the trained run diverged;
-4 some runs of a comparison failed; 5 a finding of a certificate fails; 130 Ctrl-C and 143 SIGTERM, after saving;
-141 nobody reads the output"""
+4 some runs of a comparison failed; 5 a certificate or a diagnosis finds a fault; 130 Ctrl-C and 143 SIGTERM,
+after saving; 141 nobody reads the output"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PruneOptions:
     """What is pruned, and by how much."""
 
-    model: Path = field(metadata={"positional": True})
+    model: Path = field(metadata={"positional": "MODEL"})
     """Folder of a run, or of a language model of transformers: config.json, safetensors, tokenizer.json."""
     layers: int = 1
     """How many layers are dropped."""

@@ -39,19 +39,22 @@ LENS_TOKENS = 12
 Decode = Callable[[int], str]
 
 
-def write_diagnosis_page(diagnosis: dict[str, Any], folder: Path, decode: Decode | None = None) -> Path:
+def write_diagnosis_page(
+    diagnosis: dict[str, Any], folder: Path, decode: Decode | None = None, words: Sequence[str] = ()
+) -> Path:
     """Write the page into a folder."""
     path = folder / FILE
-    write_atomically(path, diagnosis_page(diagnosis, decode))
+    write_atomically(path, diagnosis_page(diagnosis, decode, words))
     return path
 
 
-def diagnosis_page(diagnosis: dict[str, Any], decode: Decode | None = None) -> str:
+def diagnosis_page(diagnosis: dict[str, Any], decode: Decode | None = None, words: Sequence[str] = ()) -> str:
     """The whole page as text.
 
     Args:
         diagnosis: what `Diagnosis.to_dict` gives.
         decode: a token's text by its id, for the table of the logit lens; None shows ids.
+        words: the tokens of the first sequence.
     """
     return Template(_asset("diagnosis.html")).substitute(
         title=escape(f"Diagnosis of {diagnosis['model']}"),
@@ -64,7 +67,10 @@ def diagnosis_page(diagnosis: dict[str, Any], decode: Decode | None = None) -> s
         verdict=_verdict(diagnosis["findings"]),
         facts=escape(_facts(diagnosis)),
         findings="".join(map(_finding, diagnosis["findings"])),
-        trunks="".join(_trunk(number, each, diagnosis, decode) for number, each in enumerate(diagnosis["trunks"])),
+        trunks="".join(
+            _trunk(number, each, diagnosis) + _lens(_named(each, "lens table"), decode, words)
+            for number, each in enumerate(diagnosis["trunks"])
+        ),
     )
 
 
@@ -98,7 +104,7 @@ def _finding(finding: dict[str, Any]) -> str:
     )
 
 
-def _trunk(number: int, each: dict[str, Any], diagnosis: dict[str, Any], decode: Decode | None) -> str:
+def _trunk(number: int, each: dict[str, Any], diagnosis: dict[str, Any]) -> str:
     trunk, series = each["trunk"], {one["name"]: one for one in each["series"]}
     name = trunk["name"] or diagnosis["model"]
     streams = f" of {trunk['streams']}" if trunk["streams"] > 1 else ""
@@ -107,7 +113,7 @@ def _trunk(number: int, each: dict[str, Any], diagnosis: dict[str, Any], decode:
         f"{trunk['evidence']} Layout: {trunk['layout']}{streams}; {norm}; "
         f"head {trunk['head'] or 'none'}; certainty {trunk['certainty']:.2f}."
     )
-    faults = _faults(trunk, diagnosis)
+    faults = faults_on(trunk, diagnosis)
     curves = "".join(_curve(series[name], log, faults) for name, log in CURVES.items() if _drawable(series.get(name)))
     drawn = trunk_drawing(trunk["sublayers"], faults, name)
     return (
@@ -115,11 +121,11 @@ def _trunk(number: int, each: dict[str, Any], diagnosis: dict[str, Any], decode:
         f'<h2 id="trunk-{number}-heading">Trunk <code>{escape(name)}</code></h2><p class="lead">{escape(found)}</p>'
         f'<div class="scroll" role="region" aria-label="Drawing of the trunk" tabindex="0">{drawn}</div>'
         f'<div class="panels">{curves}{_similarity(series.get("depth similarity"))}</div>'
-        f"{_lens(series.get('lens table'), decode)}</section>"
+        "</section>"
     )
 
 
-def _faults(trunk: dict[str, Any], diagnosis: dict[str, Any]) -> dict[int, str]:
+def faults_on(trunk: dict[str, Any], diagnosis: dict[str, Any]) -> dict[int, str]:
     """Causes by sublayer; -1 is in front of the trunk, where one that should be on it stands in its way."""
     places = {one["name"]: one["index"] for one in trunk["sublayers"]}
     everywhere = {one["name"] for each in diagnosis["trunks"] for one in each["trunk"]["sublayers"]}
@@ -167,26 +173,36 @@ def _similarity(series: dict[str, Any] | None) -> str:
     return f"<figure><figcaption>{caption}</figcaption>{depth_map(series['values'])}</figure>"
 
 
-def _lens(series: dict[str, Any] | None, decode: Decode | None) -> str:
+def _named(each: dict[str, Any], name: str) -> dict[str, Any] | None:
+    return next((series for series in each["series"] if series["name"] == name), None)
+
+
+def _lens(series: dict[str, Any] | None, decode: Decode | None, words: Sequence[str]) -> str:
     """What the model would say at each depth, deepest last; the likeliest token of each place and its probability."""
     if series is None or not series["values"]:
         return ""
     shown = min(LENS_TOKENS, len(series["values"][0]))
-    head = "".join(f'<th scope="col">{i}</th>' for i in range(shown))
+    names = [_visible(words[i]) if i < len(words) else str(i) for i in range(shown)]
+    head = "".join(f'<th scope="col"><code>{escape(name)}</code></th>' for name in names)
     rows = "".join(
         f'<tr><th scope="row">{depth}</th>{"".join(_guess(one, decode) for one in row[:shown])}</tr>'
         for depth, row in enumerate(series["values"])
     )
     return (
-        '<h3>Logit lens</h3><p class="lead">The likeliest next token at each place of the first sequence, if the model '
-        "ended at a depth, and its probability. Early depths are read in the last one’s basis, which understates what "
-        'they know.</p><div class="scroll" role="region" aria-label="Logit lens" tabindex="0">'
+        '<section><h2>Logit lens</h2><p class="lead">The likeliest next token at each place of the first sequence, if '
+        "the model ended at a depth, and its probability. Early depths are read in the last one’s basis, which "
+        'understates what they know.</p><div class="scroll" role="region" aria-label="Logit lens" tabindex="0">'
         f'<table class="comparison lens"><thead><tr><th scope="col">Depth</th>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        f"<tbody>{rows}</tbody></table></div></section>"
     )
 
 
 def _guess(candidates: Sequence[Any], decode: Decode | None) -> str:
     token, chance = candidates[0]
-    text = repr(decode(int(token)))[1:-1] if decode else str(token)
+    text = _visible(decode(int(token))) if decode else str(token)
     return f'<td><code>{escape(text)}</code><span class="reason">{float(chance):.2f}</span></td>'
+
+
+def _visible(text: str) -> str:
+    """A token's text with blanks and line ends to be seen."""
+    return repr(text)[1:-1].replace(" ", "␣")

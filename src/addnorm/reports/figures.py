@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,21 +70,32 @@ def write_figures(results: dict[str, Any], folder: Path) -> list[Path]:
 
     Equal results give equal files: no date, no random identifiers.
     """
+    written = []
+    with drawing() as figure_of:
+        for name, draw in _figures().items() if figure_of else ():
+            figure = figure_of(_WIDTH, 4)
+            draw(figure, results)
+            written += save(figure, folder / name)
+    return written
+
+
+@contextmanager
+def drawing() -> Iterator[Callable[[float, float], Figure] | None]:
+    """Within it figures look alike whatever the user's settings: a maker of figures by width and height in inches.
+
+    None without matplotlib, and one line that says so.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
         LOG.warning('No figures: matplotlib is not installed; pip install "addnorm[plot]" brings it.')
-        return []
-    written = []
+        yield None
+        return
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
-        for name, draw in _figures().items():
-            figure = Figure(figsize=(_WIDTH, 4), facecolor="white")
-            draw(figure, results)
-            written += _save(figure, folder / name)
-    return written
+        yield lambda width, height: Figure(figsize=(width, height), facecolor="white")
 
 
 def _figures() -> dict[str, Callable[[Figure, dict[str, Any]], None]]:
@@ -96,7 +108,7 @@ def _figures() -> dict[str, Callable[[Figure, dict[str, Any]], None]]:
     }
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path) -> list[Path]:
     """PNG and SVG, without the date that matplotlib would write."""
     paths = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ class Loaded:
         batch: as `addnorm.diagnosis.find` takes it.
         targets: of the batch; None where the model is none of language.
         words: the first sequence's tokens as text; empty without a tokenizer.
+        decode: a token's text by its id; None without a tokenizer.
         about: what the batch is, in a few words.
     """
 
@@ -29,6 +30,7 @@ class Loaded:
     batch: Any
     targets: Tensor | None = None
     words: Sequence[str] = field(default=())
+    decode: Callable[[int], str] | None = None
     about: str = ""
 
 

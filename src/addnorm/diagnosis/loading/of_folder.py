@@ -89,7 +89,8 @@ def _with_batch(model: Any, tokenizer: Any) -> Loaded:
         batch["decoder_input_ids"] = torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], dim=1)
         targets = ids if type(model).__name__.endswith("ForConditionalGeneration") else None
     about = "a sentence" if words else "random ids"
-    return Loaded(model=model, batch=batch, targets=targets, words=words, about=about)
+    decode = (lambda token: tokenizer.decode([token])) if words else None
+    return Loaded(model=model, batch=batch, targets=targets, words=words, decode=decode, about=about)
 
 
 def _ids(config: Any, tokenizer: Any) -> tuple[Tensor, tuple[str, ...]]:

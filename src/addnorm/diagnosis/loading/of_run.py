@@ -29,7 +29,14 @@ def of_run(folder: Path, *, task: str | None = None, scheme: str | None = None) 
         encoded = [int(i) for i in tokenizer.encode(SENTENCE)][: min(loaded.config.context, 2 * TOKENS)]
         ids = torch.tensor([encoded])
         words = tuple(tokenizer.decode([i]) for i in encoded)
-        return Loaded(model=loaded.model, batch=ids, targets=next_tokens(ids), words=words, about="a sentence")
+        return Loaded(
+            model=loaded.model,
+            batch=ids,
+            targets=next_tokens(ids),
+            words=words,
+            decode=lambda token: tokenizer.decode([token]),
+            about="a sentence",
+        )
     problem = tasks.prepare(loaded.config, loaded.reader)
     return Loaded(model=loaded.model, batch=_given(loaded.model, problem), about="the first batch of training")
 
