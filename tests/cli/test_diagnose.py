@@ -15,7 +15,8 @@ from torch import nn
 class Block(nn.Module):
     def __init__(self, scale):
         super().__init__()
-        self.norm, self.mlp, self.scale = nn.LayerNorm(16), nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16)), scale
+        self.norm, self.scale = nn.LayerNorm(16), scale
+        self.mlp = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
 
     def forward(self, x):
         return x + self.scale * self.mlp(self.norm(x))
