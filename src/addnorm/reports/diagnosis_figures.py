@@ -24,7 +24,9 @@ def write_diagnosis_figures(diagnosis: dict[str, Any], folder: Path) -> list[Pat
     """
     written: list[Path] = []
     with drawing() as figure_of:
-        for number, each in enumerate(diagnosis["trunks"] if figure_of else ()):
+        if figure_of is None:
+            return []
+        for number, each in enumerate(diagnosis["trunks"]):
             curves = {one["name"]: _known(one) for one in each["series"] if one["name"] in CURVES}
             chosen = {name: curve for name, curve in curves.items() if curve}
             if not chosen:

@@ -72,7 +72,9 @@ def write_figures(results: dict[str, Any], folder: Path) -> list[Path]:
     """
     written = []
     with drawing() as figure_of:
-        for name, draw in _figures().items() if figure_of else ():
+        if figure_of is None:
+            return []
+        for name, draw in _figures().items():
             figure = figure_of(_WIDTH, 4)
             draw(figure, results)
             written += save(figure, folder / name)
