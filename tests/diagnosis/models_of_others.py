@@ -118,7 +118,7 @@ def addnorms(scheme: str) -> tuple[nn.Module, Any]:
     import addnorm
 
     model = addnorm.Transformer(
-        addnorm.schemes.parse(scheme), vocab_size=VOCAB, d_model=WIDTH, num_heads=4, num_layers=3
+        addnorm.schemes.parse(scheme), vocab_size=VOCAB, d_model=WIDTH, num_heads=4, num_layers=3, attention="plain"
     )
     return moved(model, ("connection", "exit")), ids()
 

@@ -15,7 +15,7 @@ from addnorm.diagnosis.subject import Subject
 from addnorm.diagnosis.tracer import logits_of, trace
 from addnorm.diagnosis.trunk import Sublayer, Trunk
 from diagnosis.expected_trunks import EXPECTED, LAYOUTS
-from diagnosis.models_of_others import MODELS
+from diagnosis.models_of_others import MODELS, addnorms
 
 
 @cache
@@ -70,6 +70,22 @@ def test_streams_and_histories_are_followed_from_the_embedding_to_the_end(name: 
     whole = Subject(trace=found, model=model).decomposition
     assert whole is not None and whole.error < 1e-6  # float32; measured: 8e-8
     assert all(read is not None and read.shape == found.writes[0].shape for read in found.reads)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        *("hyper-connections", "static-hyper-connections", "krom-hc", "single-pass-mhc", "deepseek-mhc"),
+        *("deep-norm", "real-former", "unet-skips", "residual-lambdas", "beam", "rezero", "value-residual"),
+    ],
+)
+def test_schemes_that_nobody_told_it_of_are_followed_too(scheme: str) -> None:
+    model, batch = addnorms(scheme)
+    (found,) = trace(model, batch)
+    model.eval()
+    whole = Subject(trace=found, model=model).decomposition
+    assert [one.name for one in found.trunk.sublayers] == [f"stack.blocks.{i}.sublayer" for i in range(6)]
+    assert whole is not None and whole.error < 1e-6  # float32
 
 
 def test_a_stream_that_moves_alone_is_the_active_one() -> None:

@@ -76,7 +76,7 @@ class Skeleton:
         if op.name in SAME:
             return [(each, "same") for each in op.inputs[:1] if not self._looks_up(op)]
         if op.name in SUMS:
-            return [(each, "same") for each in op.inputs if not self.value(each).parameter]
+            return [(each, "same") for each in op.inputs if not self.value(each).constant]
         if op.name in SCALINGS:
             return self._scaled(op)
         if op.name in REDUCTIONS and not _over_features(op):
@@ -139,8 +139,8 @@ class Skeleton:
         return found
 
     def _scaled(self, op: Op) -> list[tuple[int, Edge]]:
-        inputs = [each for each in op.inputs if not self.value(each).parameter]
-        if op.name == "addcmul":
+        inputs = [each for each in op.inputs if not self.value(each).constant]
+        if op.name == "addcmul" and inputs:
             return [(inputs[0], "same"), *((each, "scaled") for each in inputs[1:])]
         if op.name in DIVISIONS:
             inputs = [each for each in inputs if isinstance(op.args[0], Value) and op.args[0].index == each]
@@ -153,7 +153,7 @@ class Skeleton:
         if value.constant:
             return False
         others = [self.value(each) for each in op.inputs if each != operand]
-        widest = max((max(other.tensor.shape, default=1) for other in others if other.constant), default=1)
+        widest = max((max(other.tensor.shape[-2:], default=1) for other in others if other.constant), default=1)
         return widest <= 1 or 4 * widest <= max(value.tensor.shape[-2:])
 
     def is_norm(self, call: Call) -> bool:
