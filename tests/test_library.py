@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import re
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import addnorm
 from addnorm import UserError
 from addnorm.config import ModelConfig, RunConfig
 from addnorm.schemes.layer_scale import LayerScale
+from addnorm.studies.spec import CompareConfig
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"d_model": 16, "num_heads": 2, "context": 16, "evaluation_tokens": 64, "evaluations": 1, "signals": 0}
@@ -83,3 +86,36 @@ def test_the_keywords_are_the_fields() -> None:
 def test_tab_completion_sees_the_public_names() -> None:
     assert dir(addnorm) == sorted(addnorm.__all__)
     assert {"Transformer", "compare", "load", "schemes", "summary", "train"} <= set(dir(addnorm))
+
+
+def public() -> dict[str, Callable[..., object]]:
+    """All public functions, classes and methods of the package's own, by name."""
+    found: dict[str, Callable[..., object]] = {}
+    for name in {*addnorm.__all__} - {"UserError"}:
+        item = getattr(addnorm, name)
+        if not inspect.isclass(item):
+            found |= {name: item} if inspect.isroutine(item) else {}
+            continue
+        if "__init__" in vars(item):  # else it takes what a module takes
+            found[name] = item
+        for kind in (kind for kind in item.__mro__ if kind.__module__.startswith("addnorm.")):
+            methods = {f"{kind.__name__}.{key}": value for key, value in vars(kind).items() if not key.startswith("_")}
+            found |= {key: value for key, value in methods.items() if inspect.isroutine(value)}
+    return found | {f"schemes.{name}": getattr(addnorm.schemes, name) for name in ("get", "name_of", "parse", "format")}
+
+
+@pytest.mark.parametrize("name", sorted(public()))
+def test_every_public_function_says_what_it_takes(name: str) -> None:
+    item = public()[name]
+    doc = inspect.getdoc(item)
+    assert doc and doc.splitlines()[0].endswith((".", ":", "`"))
+    _, _, said = doc.partition("Args:")
+    taken = inspect.signature(item).parameters.values()
+    # Fields of a dataclass are explained where the dataclass is.
+    shape = {item.name for kind in (ModelConfig, RunConfig, CompareConfig) for item in fields(kind)}
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for each in taken:
+        explained = re.search(rf"\b{each.name}\b", said) or each.name == "self"
+        assert (
+            explained or each.name in shape and "config" in doc.lower() or each.kind in variadic and each.name == "_"
+        ), each.name

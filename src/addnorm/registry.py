@@ -83,6 +83,9 @@ class Registry(Generic[T]):
     def get(self, name: str) -> type[T]:
         """The class of a name, `FILE.py` or `FILE.py:CLASS`.
 
+        Args:
+            name: of the folder's, as in `names`; of an installed package; or a Python file, which is then run.
+
         Raises:
             UserError: there is none; the file or the package is not as it must be.
         """
@@ -99,7 +102,11 @@ class Registry(Generic[T]):
         return unknown(self.kind, name, self.names(), f"; `{self.catalogue}` lists all, FILE.py:CLASS is your own")
 
     def name_of(self, item: T | type[T]) -> str:
-        """What `get` finds the class of an item by."""
+        """What `get` finds the class of an item by.
+
+        Args:
+            item: an object or its class; one that `get` cannot find has its name in angle brackets.
+        """
         kind = item if isinstance(item, type) else type(item)
         stem = kind.__module__.removeprefix(f"{self.package}.").replace("_", "-")
         if stem in self.own and self.get(stem) is kind:
@@ -111,6 +118,9 @@ class Registry(Generic[T]):
 
     def parse(self, specification: str) -> T:
         """An item from its text: a name, with fields in parentheses if need be.
+
+        Args:
+            specification: such as "mhc" or "layer-scale(init=0.1)"; without quotes around words, as in a shell.
 
         Raises:
             UserError: the name, a field or a value is not allowed.
@@ -134,7 +144,11 @@ class Registry(Generic[T]):
         return made
 
     def format(self, item: T) -> str:
-        """The text that `parse` reads back: the name and the fields that differ from the defaults."""
+        """The text that `parse` reads back: the name and the fields that differ from the defaults.
+
+        Args:
+            item: of a class of the registry, of a package or of a file.
+        """
         name, texts = self.name_of(item), {}
         for field in fields(item):  # pyrefly: ignore
             value = getattr(item, field.name)

@@ -104,11 +104,23 @@ class Connection(nn.Module, ABC):
         """The sublayer's input, and the skip: whatever must survive until `write`.
 
         An attention may be given three inputs, one each for queries, keys and values.
+
+        Args:
+            state: what the entrance or the site before has left: a tensor `(*tokens, d_model)` or
+                `(*tokens, streams, d_model)`, or a record of tensors, as the scheme has it.
         """
 
     @abstractmethod
     def write(self, skip: State, update: Float[Tensor, "*tokens d_model"]) -> State:
-        """Merge the sublayer's output into what was skipped."""
+        """Merge the sublayer's output into what was skipped.
+
+        Args:
+            skip: what `read` gave beside the sublayer's input.
+            update: the sublayer's output.
+
+        Returns:
+            The state of the next site, of the form that `read` takes.
+        """
 
     def fused(self) -> Recipe | None:
         """What a kernel is told of the site, if one does the same as `read` and `write`; by default there is none."""
@@ -119,6 +131,11 @@ class Exit(nn.Module):
     """From any state to the hidden vector: `norm(collapse(state))`.
 
     `collapse` reduces the state to one vector a token; the base class expects a state of one stream.
+
+    Args:
+        d_model: the width.
+        norm: the final norm; "none" where vectors are normalised already.
+        eps: of the norm.
     """
 
     def __init__(self, d_model: int, norm: NormKind, eps: float = EPS) -> None:
@@ -126,11 +143,20 @@ class Exit(nn.Module):
         self.norm = make_norm(norm, d_model, eps)
 
     def collapse(self, state: State) -> Float[Tensor, "*tokens d_model"]:
-        """One vector a token, before the final norm."""
+        """One vector a token, before the final norm.
+
+        Args:
+            state: of the entrance or of any site, as in `Connection.read`.
+        """
         return state
 
     def normed(self, x: Float[Tensor, "*tokens d_model"], state: State) -> Float[Tensor, "*tokens d_model"]:
-        """The final norm of what `collapse` makes of a state, or of something of its size."""
+        """The final norm of what `collapse` makes of a state, or of something of its size.
+
+        Args:
+            x: that vector of each token.
+            state: where it is from; a norm may depend on it.
+        """
         return self.norm(x)
 
     def fused(self) -> Recipe | None:
@@ -138,7 +164,11 @@ class Exit(nn.Module):
         return NormThenAdd(norm=self.norm)
 
     def forward(self, state: State) -> Float[Tensor, "*tokens d_model"]:
-        """The hidden vector that a head reads."""
+        """The hidden vector that a head reads.
+
+        Args:
+            state: of the entrance or of any site, as in `Connection.read`.
+        """
         route = by_kernel(self, (), state)
         return self.normed(self.collapse(state), state) if route is None else route.enter(state)
 
@@ -177,18 +207,38 @@ class Scheme(ABC):
 
     @abstractmethod
     def connection(self, d_model: int, site: Site) -> Connection:
-        """The learned connection of one site."""
+        """The learned connection of one site.
+
+        Args:
+            d_model: the width.
+            site: which sublayer of the stack.
+
+        Raises:
+            UserError: the scheme cannot stand at such a site.
+        """
 
     def entrance(self, d_model: int) -> nn.Module:
-        """From the embedding to the first state."""
+        """From the embedding `(*tokens, d_model)` to the first state.
+
+        Args:
+            d_model: the width.
+        """
         return nn.Identity()
 
     def exit(self, d_model: int) -> Exit:
-        """From ANY intermediate state to the hidden vector; holds the final norm."""
+        """From ANY intermediate state to the hidden vector; holds the final norm.
+
+        Args:
+            d_model: the width.
+        """
         return Exit(d_model, self.norm)
 
     def inside(self, site: Site) -> Inside:
-        """What the scheme asks for within the sublayers of a site; by default nothing."""
+        """What the scheme asks for within the sublayers of a site; by default nothing.
+
+        Args:
+            site: which sublayer of the stack.
+        """
         return Inside()
 
     def init_sublayer_(self, value_path: Sequence[nn.Linear], site: Site) -> None:
@@ -220,7 +270,12 @@ class Scheme(ABC):
         return False
 
     def calibrate_(self, connection: Connection, profile: Profile) -> Any:
-        """Set what depends on data in a fresh connection; the result is handed to the next site."""
+        """Set what depends on data in a fresh connection; the result is handed to the next site.
+
+        Args:
+            connection: of the site, set in place.
+            profile: what the site did with a batch.
+        """
         return
 
     @property
@@ -239,7 +294,12 @@ class Scheme(ABC):
         return
 
     def logits(self, d_model: int, vocab_size: int) -> nn.Module:
-        """What a language model's logits go through; by default nothing."""
+        """What a language model's logits go through; by default nothing.
+
+        Args:
+            d_model: the width.
+            vocab_size: how many logits there are.
+        """
         return nn.Identity()
 
     def optimizer_rule(self, site: Site | None, own: str | None = None) -> OptimizerRule:

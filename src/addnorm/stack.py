@@ -165,7 +165,12 @@ class Stack(nn.Module):
 
     @torch.no_grad()
     def calibrate_(self, embedding: Float[Tensor, "*tokens d_model"], *context: Any) -> None:
-        """Let the scheme set what depends on data, from one batch, site after site; without dropout."""
+        """Let the scheme set what depends on data, from one batch, site after site; without dropout.
+
+        Args:
+            embedding: a typical batch.
+            context: what `forward` would be given after it.
+        """
         if not self.scheme.needs_calibration or any(p.is_meta for p in self.parameters()):
             return
         training, before, state = self.training, None, self.entrance(embedding)
@@ -181,7 +186,11 @@ class Stack(nn.Module):
         self.train(training)
 
     def forward(self, embedding: Float[Tensor, "*tokens d_model"], *context: Any) -> Float[Tensor, "*tokens d_model"]:
-        """The hidden vectors; `context` goes to every sublayer as it came.
+        """The hidden vectors, after the exit's norm.
+
+        Args:
+            embedding: the vectors of the tokens, in any floating-point precision.
+            context: goes to every sublayer after its input, as it came.
 
         Raises:
             UserError: a connection or a sublayer does not keep its contract.

@@ -59,13 +59,22 @@ class Body(nn.Module):
         raise NotImplementedError
 
     def start_(self, seed: int, calibration: Calibration) -> None:
-        """Draw the weights, and calibrate where a batch came."""
+        """Draw the weights, and calibrate where a batch came.
+
+        Args:
+            seed: of the weights.
+            calibration: as in `Body`.
+        """
         self.initialise_(seed)
         if calibration is not None and not isinstance(calibration, str):
             self.calibrate_(*(calibration if isinstance(calibration, tuple) else (calibration,)))
 
     def initialise_(self, seed: int) -> None:
-        """Fill all parameters afresh from the seed; does nothing to parameters on the meta device."""
+        """Fill all parameters afresh; does nothing to parameters on the meta device.
+
+        Args:
+            seed: the same seed gives the same sublayers under every scheme.
+        """
         initialise_(self, seed, self.config.init)
         for stack, _ in self.stacks():
             stack.rescale_()

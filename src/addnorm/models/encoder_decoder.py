@@ -82,7 +82,12 @@ class EncoderDecoder(TokenBody):
     def encode(
         self, source: Int[Tensor, "batch source"], keep: Bool[Tensor, "batch source"] | None = None
     ) -> Float[Tensor, "batch source d_model"]:
-        """The encoder's output, which the decoder attends to."""
+        """The encoder's output, which the decoder attends to.
+
+        Args:
+            source: source token ids.
+            keep: which of them are real (True); None = all.
+        """
         return self.hidden(self.encoder, source, keep=keep)
 
     def decode(
