@@ -43,8 +43,9 @@ def test_every_hand_written_backward_is_tried():
     for module in pkgutil.walk_packages(addnorm.__path__, "addnorm."):
         if ".gpu." not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    found = {one.__name__ for one in torch.autograd.Function.__subclasses__() if one.__module__.startswith("addnorm.")}
-    assert found == TRIED.keys()
+    of_ours = [one for one in torch.autograd.Function.__subclasses__() if one.__module__.startswith("addnorm.")]
+    # What a probe puts in the place of a sublayer draws its gradient too: there is no derivative to compare with.
+    assert {one.__name__ for one in of_ours if not one.__module__.startswith("addnorm.probes.")} == TRIED.keys()
 
 
 def second(function, *inputs: Tensor) -> list[Tensor]:
