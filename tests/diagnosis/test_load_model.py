@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from addnorm import tasks
 from addnorm.config import RunConfig
 from addnorm.diagnosis.find import find
 from addnorm.diagnosis.loading import load_model
+from addnorm.diagnosis.loading.of_run import given_in_training
 from addnorm.diagnosis.tracer import trace
 from addnorm.errors import UserError
 from addnorm.training.run import train
@@ -59,6 +61,14 @@ def test_a_run_reads_a_sentence(tmp_path: Path) -> None:
     loaded = load_model(str(tmp_path / "run"))
     assert loaded.batch.shape == (1, 16) and "".join(loaded.words) == "The quick brown "
     assert len(find(loaded.model, loaded.batch)[0].sublayers) == 4
+
+
+def test_of_another_task_the_batch_is_what_its_loss_hands_to_the_model() -> None:
+    problem = tasks.prepare(RunConfig(num_layers=1, d_model=16, num_heads=2, context=16, batch_size=2, steps=1))
+    model = problem.build()
+    batch = given_in_training(model, problem)
+    assert list(batch) == ["tokens"] and torch.equal(batch["tokens"], problem.train_batch(0)[0])
+    assert not model._forward_pre_hooks and len(find(model, batch)[0].sublayers) == 2
 
 
 def test_a_factory_gives_a_model_alone_or_with_its_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

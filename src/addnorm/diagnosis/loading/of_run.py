@@ -38,10 +38,12 @@ def of_run(folder: Path, *, task: str | None = None, scheme: str | None = None) 
             about="a sentence",
         )
     problem = tasks.prepare(loaded.config, loaded.reader)
-    return Loaded(model=loaded.model, batch=_given(loaded.model, problem), about="the first batch of training")
+    return Loaded(
+        model=loaded.model, batch=given_in_training(loaded.model, problem), about="the first batch of training"
+    )
 
 
-def _given(model: nn.Module, problem: Problem) -> dict[str, Any]:
+def given_in_training(model: nn.Module, problem: Problem) -> dict[str, Any]:
     """What the loss hands to the model, by name."""
     found: list[dict[str, Any]] = []
 
