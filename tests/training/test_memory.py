@@ -35,6 +35,16 @@ def test_a_run_may_go_on_with_another_choice(tmp_path):
     assert again["validation_loss"] == first["validation_loss"]
 
 
+def test_activations_in_half_precision_are_counted_as_such(tmp_path):
+    kept = {}
+    for precision in ("float32", "bfloat16"):
+        config = RunConfig(precision=precision, evaluations=1, signals=0, score_items=0, **SMALL)
+        train(config, tmp_path / precision)
+        kept[precision] = json.loads((tmp_path / precision / "run.json").read_text())["activation_bytes"]
+    # Inputs of products and of the activation function are kept in 2 bytes, the stream and the statistics in 4.
+    assert kept["bfloat16"] < 0.9 * kept["float32"]
+
+
 def test_an_unknown_choice_is_refused():
     with pytest.raises(UserError, match="checkpoint, keep, rebuild"):
         RunConfig(memory="forget")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, Optional, TypedDict, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from addnorm.cli.flags import Flag, in_words
 from addnorm.errors import UserError, unknown
@@ -59,16 +57,7 @@ def convert(command: str, entries: Mapping[str, Entry], flags: Mapping[str, Flag
     Raises:
         UserError: a value is not of its field's type; names where it stood, what came, what is needed.
     """
-    values = _tyro(entries.values())
-    if values is None:
-        for entry in entries.values():
-            if _tyro([entry]) is None:
-                raise _wrong(entry)
-        raise UserError(f"the arguments could not be read; `addnorm {command} --help` shows how to write them.")
-    for name, value in values.items():
-        parts = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
-            raise _wrong(entries[name])
+    values = {name: _value(entry) for name, entry in entries.items()}
     for flag in flags.values():
         if flag.required and flag.name not in values:
             raise UserError(f"{flag.flag} is missing: {flag.text[:1].lower()}{flag.text[1:]}")
@@ -85,7 +74,7 @@ def split_list(text: str) -> list[str]:
 
 
 def entry_of(flag: Flag, source: str, words: Sequence[str]) -> Entry:
-    """An entry with the words as tyro wants them: lists split, None spelt so."""
+    """An entry with its list split, and with None spelt so."""
     if flag.is_list:
         words = [item for word in words for item in split_list(word)]
     if flag.optional and [word.lower() for word in words] == ["none"]:
@@ -155,28 +144,30 @@ def _positional(command: str, loose: Sequence[str], flags: Mapping[str, Flag]) -
     }
 
 
-def _tyro(entries: Sequence[Entry] | Any) -> dict[str, Any] | None:
-    """What tyro makes of the entries, or None where it refuses."""
-    import tyro
-
-    entries = list(entries)
-    words: list[str] = []
-    for entry in entries:
-        option = f"--{entry.flag.name.replace('_', '-')}"
-        if entry.flag.is_switch:
-            words.append(option if entry.words == ("True",) else f"--no-{option[2:]}")
-        elif entry.flag.is_list:
-            words += [option, *entry.words]
-        else:
-            words.append(f"{option}={entry.words[0]}")
-    kinds = {e.flag.name: Optional[e.flag.type] if e.flag.optional else e.flag.type for e in entries}  # noqa: UP045
-    form = TypedDict("Flags", kinds, total=False)  # type: ignore
-    unread = io.StringIO()  # tyro's boxed errors; ours are one line
-    try:
-        with contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
-            return dict(tyro.cli(form, args=words))
-    except SystemExit:
+def _value(entry: Entry) -> Any:
+    """What the words of an entry are."""
+    kind = entry.flag.type
+    if entry.flag.optional and entry.words == ("None",):
         return None
+    if entry.flag.is_list:
+        return tuple(_item(entry, get_args(kind)[0], word) for word in entry.words)
+    return _item(entry, kind, entry.words[0])
+
+
+def _item(entry: Entry, kind: Any, word: str) -> Any:
+    if kind is bool:
+        return word == "True"
+    if get_origin(kind) is Literal:
+        if word not in get_args(kind):
+            raise _wrong(entry)
+        return word
+    try:
+        value = kind(word)
+    except ValueError:
+        raise _wrong(entry) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _wrong(entry)
+    return value
 
 
 def _wrong(entry: Entry) -> UserError:
