@@ -5,6 +5,7 @@ Training, sampling and measuring are replaced by recorders: what is tested is ev
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -18,6 +19,8 @@ from addnorm.cli import (
     bench,
     certify,
     compare,
+    completion,
+    diagnose,
     doctor,
     evaluate,
     forecast,
@@ -28,6 +31,7 @@ from addnorm.cli import (
     reproduce,
     runs,
     schemes,
+    task_defaults,
     tasks,
     tokenize,
     train,
@@ -55,6 +59,8 @@ PARTS = {
     "doctor": (doctor.DoctorOptions,),
     "bench": (bench.BenchOptions,),
     "prune": (prune.PruneOptions,),
+    "diagnose": (diagnose.DiagnoseOptions,),
+    "completion": (completion.CompletionOptions,),
 }
 FLAGS = sorted({flag.flag for parts in PARTS.values() for flag in flags_of(*parts).values() if not flag.positional})
 CHOICES = [
@@ -151,9 +157,10 @@ def fitting(flag) -> st.SearchStrategy[list[str]]:
 
 def words_for(command: str) -> st.SearchStrategy[list[str]]:
     """Half of the lines hold only flags with fitting values, the others anything."""
-    flags = [flag for flag in flags_of(*PARTS[command]).values() if not flag.positional]
-    own = [flag.flag for flag in flags]
-    flag = st.sampled_from(own) | st.sampled_from(FLAGS) | st.sampled_from(own).flatmap(near)
+    own = [flag for flag in flags_of(*PARTS[command]).values() if not flag.positional]
+    flags = own or list(flags_of(*PARTS["doctor"]).values())  # completion has none
+    names = [flag.flag for flag in flags]
+    flag = st.sampled_from(names) | st.sampled_from(FLAGS) | st.sampled_from(names).flatmap(near)
     value = st.sampled_from(CHOICES + SCHEMES + NUMBERS + ODD + FILES) | st.text(max_size=8)
     anything = st.one_of(
         st.tuples(flag, value).map(list),
@@ -182,20 +189,14 @@ def recorded(tmp_path_factory):
         (folder / name).write_text(text)
     back = Path.cwd()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compare, "_compare", _recorder(reached, compare._compare))
-        patch.setattr(train, "_train", _recorder(reached, train._train))
-        patch.setattr(tokenize, "_tokenize", _recorder(reached, tokenize._tokenize))
-        patch.setattr(lr_range, "_lr_range", _recorder(reached, lr_range._lr_range))
-        patch.setattr(generate, "_generate", _recorder(reached, generate._generate))
-        patch.setattr(evaluate, "_evaluate", _recorder(reached, evaluate._evaluate))
-        patch.setattr(predict, "_predict", _recorder(reached, predict._predict))
+        for name in PARTS.keys() - {"schemes", "runs", "completion"}:  # the first and the last only print
+            stem = name.replace("-", "_")
+            module = importlib.import_module(f"addnorm.cli.{stem}")
+            patch.setattr(module, f"_{stem}", _recorder(reached, getattr(module, f"_{stem}")))
         for name in ("_runs", "_show", "_rename", "_delete", "_open"):
             patch.setattr(runs, name, _recorder(reached, getattr(runs, name)))
-        patch.setattr(tasks, "_tasks", _recorder(reached, tasks._tasks))
-        patch.setattr(certify, "_certify", _recorder(reached, certify._certify))
-        patch.setattr(reproduce, "_reproduce", _recorder(reached, reproduce._reproduce))
-        patch.setattr(doctor, "_doctor", _recorder(reached, doctor._doctor))
-        patch.setattr(bench, "_bench", _recorder(reached, bench._bench))
+        # The data are not read for the steps of an epoch.
+        patch.setattr(task_defaults, "_in_steps", lambda epochs, given, values, kind: dict(values))
         patch.setattr(schemes, "_parameters", lambda *_: {"d_model": 1, "num_layers": 1, "per_sublayer": [0, 0]} | ENDS)
         os.chdir(folder)
         yield reached
@@ -212,6 +213,10 @@ def _recorder(reached, function):
 
     record.__doc__ = function.__doc__
     return record
+
+
+def test_every_command_is_tried_with_its_own_flags():
+    assert PARTS.keys() == COMMANDS.keys()
 
 
 @settings(max_examples=300)
