@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from addnorm.stack import Stack as Stack
     from addnorm.training.load import load_run as load  # noqa: F401
 
-__version__ = "0.1.0"
+from addnorm.version import __version__
 
 # Loaded on first use, so that `addnorm --help` never waits for torch: a module, and the name there if it is another.
 _HOMES = {

@@ -25,7 +25,7 @@ from addnorm.errors import UserError, unknown
 from addnorm.layers.add_norm_route import NormThenAdd
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import EPS, NORMS, NormKind, make_norm
-from addnorm.layers.route import Recipe, by_kernel
+from addnorm.layers.route import SiteRecipe, by_kernel
 from addnorm.layers.views import Views
 from addnorm.registry import SCHEMES
 
@@ -122,7 +122,7 @@ class Connection(nn.Module, ABC):
             The state of the next site, of the form that `read` takes.
         """
 
-    def fused(self) -> Recipe | None:
+    def fused(self) -> SiteRecipe | None:
         """What a kernel is told of the site, if one does the same as `read` and `write`; by default there is none."""
         return None
 
@@ -159,7 +159,7 @@ class Exit(nn.Module):
         """
         return self.norm(x)
 
-    def fused(self) -> Recipe | None:
+    def fused(self) -> SiteRecipe | None:
         """What a kernel is told of the exit, which reads as a site does."""
         return NormThenAdd(norm=self.norm)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from addnorm import Stack, Transformer, UserError
 from addnorm.layers.views import Views
-from addnorm.schemes._carried import History
+from addnorm.schemes._carried import OutputsKept
 from addnorm.schemes.mudd import Mudd
 from addnorm.schemes.pre_norm import PreNorm
 from addnorm.stack import sites
@@ -88,7 +88,7 @@ def test_each_way_reaches_what_it_is_named_after():
         with torch.no_grad():
             connection.inward.bias.copy_(torch.tensor([[0.0, 1.0]]).expand(4, 2))
             connection.inward.bias[way, 0] = 2.0
-        views, (skip, _) = connection.read(History(output, (embedding, output)))
+        views, (skip, _) = connection.read(OutputsKept(output, (embedding, output)))
         for place, found in enumerate((*views, skip)):
             expected = output + 2 * embedding if place == way else output
             torch.testing.assert_close(found, expected)

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from addnorm import __version__
 from addnorm.bench import name_of, names, parse
 from addnorm.bench.peers import PEERS
 from addnorm.bench.row import Figure, OnProgress, Row
@@ -24,6 +23,7 @@ from addnorm.json_file import read_object
 from addnorm.kernels import native
 from addnorm.probes.machine import free_memory_bytes, measure, usable_cores
 from addnorm.training.environment import describe
+from addnorm.version import __version__
 
 THREADS = 1
 

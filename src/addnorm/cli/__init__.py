@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from addnorm import __version__
+from addnorm.version import __version__
 
 COMMANDS = {
     "compare": "train schemes side by side from identical sublayers on identical batches",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args, get_origin
 
 from addnorm.cli.flags import Flag
-from addnorm.cli.invoke import Question, invoke
+from addnorm.cli.invoke import FlagsWanted, invoke
 
 NAMES = {"scheme": "schemes", "schemes": "schemes", "baseline": "schemes", "task": "tasks"}
 """Fields whose values have a catalogue."""
@@ -72,7 +72,7 @@ def commands() -> dict[str, Completed]:
 
 def _completed(name: str, text: str) -> Completed:
     module = importlib.import_module(f"addnorm.cli.{name.replace('-', '_')}")
-    module.command(question := Question())
+    module.command(question := FlagsWanted())
     flags = {"--help": ("the options of the command", (), "none")}
     for flag in question.flags.values():
         if not flag.positional:

@@ -26,7 +26,7 @@ def as_given(values: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str,
     return dict(values)
 
 
-class Question(list[str]):
+class FlagsWanted(list[str]):
     """Words that ask a command which flags it has; it then does nothing else."""
 
     flags: Mapping[str, Flag] = {}
@@ -58,7 +58,7 @@ def invoke(
         UserError: a word, a value or a combination is not allowed.
     """
     flags = flags_of(*parts)
-    if isinstance(words, Question):
+    if isinstance(words, FlagsWanted):
         words.flags = flags
         return 0
     if {"-h", "--help"} & set(words[: words.index("--")] if "--" in words else words):

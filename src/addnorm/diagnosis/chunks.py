@@ -14,7 +14,7 @@ from addnorm.diagnosis.trace import Trace
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class Chunk:
     """Some samples of a batch.
 
     Args:
@@ -33,16 +33,16 @@ def rows_of(batch: Any) -> int:
     return next((leaf.shape[0] for leaf in _tensors(batch) if leaf.ndim), 1)
 
 
-def parts_of(batch: Any, targets: Tensor | None, rows: int) -> Iterator[Part]:
+def parts_of(batch: Any, targets: Tensor | None, rows: int) -> Iterator[Chunk]:
     """The batch, `rows` samples at a time."""
     size = rows_of(batch)
     if rows >= size:
-        yield Part(batch=batch, targets=targets, share=1.0)
+        yield Chunk(batch=batch, targets=targets, share=1.0)
         return
     for start in range(0, size, rows):
         some = slice(start, start + rows)
         part = tree_map(lambda leaf: leaf[some] if _has_samples(leaf, size) else leaf, _plain(batch))  # noqa: B023
-        yield Part(batch=part, targets=None if targets is None else targets[some], share=_share(size, targets, some))
+        yield Chunk(batch=part, targets=None if targets is None else targets[some], share=_share(size, targets, some))
 
 
 def joined(parts: Sequence[Sequence[Trace]]) -> list[Trace]:

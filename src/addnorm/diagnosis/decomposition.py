@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from addnorm.diagnosis.frozen_norm import frozen
 from addnorm.diagnosis.trace import Trace
 from addnorm.diagnosis.trunk import Trunk
-from addnorm.diagnosis.write_map import Row, View, WriteMap, fit, flat
+from addnorm.diagnosis.write_map import VectorOrigin, View, WriteMap, fit, flat
 
 CHUNK_BYTES = 2**28
 WEIGHED = 1e-3  # of the size of the whole: a way out with a gate a feature, or a map, leaves a tenth and more
@@ -109,7 +109,7 @@ def _chunks(states: Sequence[Tensor], depth: int) -> Iterator[slice]:
 
 
 def _followed(
-    steps: Sequence[Sequence[Row]], states: Sequence[Tensor], writes: Sequence[Tensor], chunk: slice
+    steps: Sequence[Sequence[VectorOrigin]], states: Sequence[Tensor], writes: Sequence[Tensor], chunk: slice
 ) -> tuple[Tensor, Tensor]:
     """`(1 + L + 2, tokens, d_model)`: parts of what comes out, biases, remainder; and the last state's remainder."""
     first = states[0][chunk]
@@ -126,7 +126,7 @@ def _followed(
     return parts[-1].squeeze(2), parts[-2][-1]
 
 
-def _row(row: Row, parts: Tensor, chunk: slice) -> Tensor:
+def _row(row: VectorOrigin, parts: Tensor, chunk: slice) -> Tensor:
     """One vector's parts: each is seen in each form and weighed; the shift is a bias."""
     new = torch.zeros_like(parts[:, :, 0])
     for view, coefficients in zip(row.views, row.coefficients[chunk].unbind(1), strict=True):

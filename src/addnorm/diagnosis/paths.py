@@ -21,7 +21,7 @@ from addnorm.diagnosis.trunk import Sublayer, Trunk
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class ChainWrite:
     """One write of a chain.
 
     Args:
@@ -46,7 +46,7 @@ class Path:
     """A trunk and where it lies on a tape."""
 
     trunk: Trunk
-    sites: list[Site]
+    sites: list[ChainWrite]
     course: Course
     layout: Layout
     hidden: int
@@ -165,12 +165,12 @@ def _put_sources_at_states(skeleton: Skeleton, chain: list[ResidualAdd], layout:
 
 def _site(
     skeleton: Skeleton, add: ResidualAdd, writer: Writer, state: int | None, layout: Layout, course: Course
-) -> Site:
+) -> ChainWrite:
     read, norm = read_of(skeleton, add, writer, layout, course)
     value = writer.value
     if layout.streams > 1:
         value = written(skeleton, writer, add, layout.vector)
-    return Site(add=add, writer=writer, written=value, read=read, norm_before=norm, state=state)
+    return ChainWrite(add=add, writer=writer, written=value, read=read, norm_before=norm, state=state)
 
 
 def _gradient(tape: Tape, found: dict[int, Tensor], value: int) -> Tensor:

@@ -26,7 +26,7 @@ View = FrozenNorm | None  # None: the vectors as they are
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Row:
+class VectorOrigin:
     """How one vector of the state after came to be: `sum_v view_v(sum_j a_vj x_j) + shift`.
 
     Args:
@@ -50,7 +50,7 @@ class Row:
 class WriteMap:
     """One site's rows."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[VectorOrigin, ...]
 
     @property
     def error(self) -> float:
@@ -97,7 +97,7 @@ def flat(x: Tensor, trailing: int) -> Tensor:
 
 def fit(
     after: Tensor, before: Sequence[Tensor], write: Tensor, views: Sequence[tuple[View, ...]], eps: float
-) -> tuple[Row, ...]:
+) -> tuple[VectorOrigin, ...]:
     """Each vector of `after` from those before it and what was written, in the plainest form that explains it.
 
     Args:
@@ -107,7 +107,7 @@ def fit(
         views: forms to try, in this order.
         eps: of the arithmetic that `after` was computed in.
     """
-    best: list[Row] | None = None
+    best: list[VectorOrigin] | None = None
     for vectors, reach in _sources(before, write):
         for form in views:
             rows = _solved(after, vectors, form, eps, reach)
@@ -128,7 +128,7 @@ def _sources(before: Sequence[Tensor], write: Tensor) -> Iterator[tuple[Tensor, 
                 yield vectors, reach
 
 
-def _solved(after: Tensor, vectors: Tensor, views: tuple[View, ...], eps: float, reach: int) -> list[Row]:
+def _solved(after: Tensor, vectors: Tensor, views: tuple[View, ...], eps: float, reach: int) -> list[VectorOrigin]:
     seen = torch.cat([vectors if view is None else view.linear(vectors) for view in views], dim=1)
     shifts = [view.shift for view in views if view is not None]
     target = after - shifts[0] if shifts else after
@@ -138,7 +138,7 @@ def _solved(after: Tensor, vectors: Tensor, views: tuple[View, ...], eps: float,
     # One number for all tokens: a padded token may be of any size, and of zeros nothing is left over.
     errors = left.norm(dim=0) / size.norm(dim=0).clamp_min(1e-300)
     return [
-        Row(
+        VectorOrigin(
             views=views,
             coefficients=coefficients[:, k].unflatten(1, (len(views), -1)),
             reach=reach,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from addnorm.kernels.add_norm import add_norm_fused, fits, update_fits
 from addnorm.kernels.norm_of_sum import NormOfSum
 from addnorm.layers.norm import LayerNorm, is_few, is_plain
-from addnorm.layers.route import Recipe, Route
+from addnorm.layers.route import Route, SiteRecipe
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -47,7 +47,7 @@ def _told(norm: nn.Module, alpha: float = 1.0) -> tuple[Tensor, Tensor | None, N
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NormThenAdd(Recipe):
+class NormThenAdd(SiteRecipe):
     """`x + F(n(x))`; of an exit, `n(x)`."""
 
     norm: nn.Module

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from addnorm.layers.route import Recipe, Route
+from addnorm.layers.route import Route, SiteRecipe
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Around(Recipe):
+class AroundRecipe(SiteRecipe):
     """What an inner connection does, with something done before and after it.
 
     Args:
@@ -23,26 +23,26 @@ class Around(Recipe):
         outside: the state, of what was there before and the inner connection's own after it; None if that is all.
     """
 
-    inner: Recipe
+    inner: SiteRecipe
     update: Callable[[Tensor], Tensor] | None = None
     inside: Callable[[Any], Any] | None = None
     outside: Callable[[Any, Any], Any] | None = None
 
-    def begin(self, following: Sequence[Around], state: Any) -> Route | None:
+    def begin(self, following: Sequence[AroundRecipe], state: Any) -> Route | None:
         """Through all that change nothing but updates; where something is done to the state, through this one."""
-        row: list[Around] = [self]
+        row: list[AroundRecipe] = [self]
         if self.inside is self.outside is None:
             row.extend(takewhile(self._goes_on_with, following))
         own = state if self.inside is None else self.inside(state)
         route = self.inner.begin([one.inner for one in row[1:]], own)
         return None if route is None else _Surrounded(row, route)
 
-    def _goes_on_with(self, other: Around) -> bool:
+    def _goes_on_with(self, other: AroundRecipe) -> bool:
         return other.inside is other.outside is None and type(other.inner) is type(self.inner)
 
 
 class _Surrounded(Route):
-    def __init__(self, row: Sequence[Around], route: Route) -> None:
+    def __init__(self, row: Sequence[AroundRecipe], route: Route) -> None:
         self.row, self.route, self.place = row, route, 0
         self.state: Any = None
         self.changed: Tensor | None = None  # an update that nobody has written yet

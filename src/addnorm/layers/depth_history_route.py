@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from addnorm.kernels.depth_history import History, Norm, begin, norms_fit
 from addnorm.kernels.depth_history_call import LAYER, RMS
 from addnorm.layers.norm import LayerNorm, RMSNorm, is_plain
-from addnorm.layers.route import Recipe, Route
+from addnorm.layers.route import Route, SiteRecipe
 
 Sources = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DepthMixture(Recipe):
+class DepthMixture(SiteRecipe):
     """`n(sum_j a_j v_j)`, `a = softmax_j(w . RMSNorm(v_j))`.
 
     Args:

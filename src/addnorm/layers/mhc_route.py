@@ -13,11 +13,11 @@ from addnorm.kernels.mhc_read import Numbers
 from addnorm.kernels.mhc_site import Held
 from addnorm.kernels.mhc_weights import Form, Weights
 from addnorm.layers.norm import RMSNorm, is_plain
-from addnorm.layers.route import Recipe, Route
+from addnorm.layers.route import Route, SiteRecipe
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Mixing(Recipe):
+class Mixing(SiteRecipe):
     """`H_res X + H_post^T F(n(H_pre X))`, with the coefficients of `kernels.mhc_read`.
 
     Args:

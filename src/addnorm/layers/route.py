@@ -37,7 +37,7 @@ class Route(ABC):
         """Write: the state."""
 
 
-class Recipe(ABC):
+class SiteRecipe(ABC):
     """What a kernel is told of one site."""
 
     @abstractmethod
@@ -94,7 +94,7 @@ def by_kernel(first: nn.Module | None, others: Sequence[nn.Module | None], state
     return recipe.begin(following, state)
 
 
-def recipe_of(reader: Any) -> Recipe | None:
+def recipe_of(reader: Any) -> SiteRecipe | None:
     """What a kernel is told in its place; None if somebody derived it or patched it, so that it says something else."""
     if reader is None or not _speaks_for_itself(type(reader)) or not EQUATIONS.isdisjoint(reader.__dict__):
         return None

@@ -15,7 +15,7 @@ from addnorm.layers.inside import Inside
 from addnorm.residual import Kind, Scheme, Site
 from addnorm.stack import Stack, sites
 
-Recipe = tuple[Kind, Callable[[Inside], nn.Module]]
+SublayerRecipe = tuple[Kind, Callable[[Inside], nn.Module]]
 """What a sublayer is, and how it is built with what a scheme asks for within it."""
 ARRANGED: dict[str, type[Parallel] | type[Composed]] = {"parallel": Parallel, "composed": Composed}
 
@@ -37,12 +37,12 @@ def build_stack(scheme: Scheme, config: Shape, side: Literal["encoder", "decoder
         options = attention_options(config, inside, rotary=False, full=config.attention != "plain")
         return CrossAttention(config.d_model, config.num_heads, options)
 
-    crossed: list[Recipe] = [("cross-attention", other)] if side == "decoder" and other_layers > 0 else []
-    layer: list[Recipe] = [("attention", itself), *crossed, feedforward(config)]
+    crossed: list[SublayerRecipe] = [("cross-attention", other)] if side == "decoder" and other_layers > 0 else []
+    layer: list[SublayerRecipe] = [("attention", itself), *crossed, feedforward(config)]
     return stack_of(scheme, config, layer, side=side, other_layers=other_layers)
 
 
-def stack_of(scheme: Scheme, config: Shape, layer: Sequence[Recipe], **place: Any) -> Stack:
+def stack_of(scheme: Scheme, config: Shape, layer: Sequence[SublayerRecipe], **place: Any) -> Stack:
     """A stack of as many layers as the shape says.
 
     Args:
@@ -64,7 +64,7 @@ def stack_of(scheme: Scheme, config: Shape, layer: Sequence[Recipe], **place: An
     return Stack(scheme, map(sublayer, places), config.d_model, places, calibration="later")  # by the body
 
 
-def feedforward(config: Shape) -> Recipe:
+def feedforward(config: Shape) -> SublayerRecipe:
     """The feed-forward of a shape."""
     size = (config.d_model, config.d_ff, config.activation, config.bias, config.dropout)
     return "feedforward", lambda inside: FeedForward(*size, inside)

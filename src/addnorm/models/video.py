@@ -23,7 +23,7 @@ from addnorm.layers.motion import Change, FrameHead, Motion, Pixels, likeness, w
 from addnorm.layers.position import LearnedPosition, added_position
 from addnorm.layers.space_time import SpaceAttention, TimeAttention
 from addnorm.models.body import Body
-from addnorm.models.sublayers import Recipe, attention_options, feedforward, stack_of
+from addnorm.models.sublayers import SublayerRecipe, attention_options, feedforward, stack_of
 from addnorm.residual import Scheme
 from addnorm.stack import Later, Stack
 
@@ -222,7 +222,7 @@ def _stack(scheme: Scheme, config: VideoConfig) -> Stack:
     def over_space(inside: Inside) -> nn.Module:
         return SpaceAttention(*size, attention_options(config, inside, rotary=False, full=sliding))
 
-    layer: list[Recipe] = [("attention", over_time), ("attention", over_space), feedforward(config)]
+    layer: list[SublayerRecipe] = [("attention", over_time), ("attention", over_space), feedforward(config)]
     return stack_of(scheme, config, layer)
 
 

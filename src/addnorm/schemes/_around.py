@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from addnorm.config import OptimizerRule
 from addnorm.errors import UserError
-from addnorm.layers.around import Around as AroundRecipe
+from addnorm.layers.around import AroundRecipe
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import NormKind
 from addnorm.layers.route import recipe_of
@@ -144,7 +144,7 @@ class AroundConnection(Connection):
         """What a kernel is told, if it knows the inner connection.
 
         Args:
-            changes: what is done before and after it, as `addnorm.layers.around.Around` takes it.
+            changes: what is done before and after it, as `addnorm.layers.around.AroundRecipe` takes it.
         """
         inner = recipe_of(self.inner)
         return None if inner is None else AroundRecipe(inner=inner, **changes)

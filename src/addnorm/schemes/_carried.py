@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-class History(NamedTuple):
+class OutputsKept(NamedTuple):
     """The stream; the embedding and the layers' outputs as they came, or what else is kept of them."""
 
     stream: Float[Tensor, "*tokens d_model"]
@@ -46,18 +46,18 @@ class CarryingConnection(Connection):
 class FirstKept(nn.Module):
     """The embedding is the stream, and the first of the history."""
 
-    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> History:
+    def forward(self, embedding: Float[Tensor, "*tokens d_model"]) -> OutputsKept:
         """The first state."""
-        return History(embedding, (embedding,))
+        return OutputsKept(embedding, (embedding,))
 
 
 class KeepingConnection(CarryingConnection):
     """`x + F(norm(x))`; closes a layer, whose output is kept."""
 
-    def write(self, skip: History, update: Tensor) -> History:
+    def write(self, skip: OutputsKept, update: Tensor) -> OutputsKept:
         """Add, and keep the sum."""
         x = skip.stream + update
-        return History(x, (*skip.kept, x))
+        return OutputsKept(x, (*skip.kept, x))
 
 
 class StreamExit(Exit):

@@ -64,7 +64,7 @@ class StreamScheme(Scheme):
         """The streams reduced to one, then the final norm."""
         if self.reduce == "head":
             return HeadExit(d_model, self.norm, self.streams)
-        return StreamExit(d_model, self.norm, self.reduce, self.streams)
+        return StreamsExit(d_model, self.norm, self.reduce, self.streams)
 
     def pre_norm_of_equal_streams(self) -> PreNorm | None:
         """Pre-LN, where a stack of equal streams ends in the same hidden vector as one stream."""
@@ -87,7 +87,7 @@ class StreamEntrance(nn.Module):
         return torch.stack([embedding] * self.streams, dim=-2)
 
 
-class StreamExit(Exit):
+class StreamsExit(Exit):
     """The sum or the mean of the streams, then the final norm.
 
     The norm takes the factor n of a sum of equal streams away; its eps is multiplied by n^2, so that nothing of it is

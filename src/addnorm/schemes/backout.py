@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from addnorm.checks import check_finite, check_positive
 from addnorm.config import OptimizerRule
-from addnorm.layers.around import Around
+from addnorm.layers.around import AroundRecipe
 from addnorm.residual import Connection, Exit, Scheme, Site, State
 from addnorm.schemes._around import AroundConnection, AroundConnections
 from addnorm.schemes.pre_norm import PreNorm
@@ -51,12 +51,12 @@ class BackoutConnection(AroundConnection):
         """As the inner connection."""
         return skip._replace(inner=super().write(skip, update))
 
-    def fused(self) -> Around | None:
+    def fused(self) -> AroundRecipe | None:
         """As the inner connection, of a part of the state."""
         return self.fused_with(inside=lambda state: state.inner, outside=lambda state, own: state._replace(inner=own))
 
 
-class KeepingConnection(BackoutConnection):
+class MiddleKeepingConnection(BackoutConnection):
     """The inner connection; keeps the state that it reads."""
 
     def read(self, state: Kept) -> tuple[Any, Kept]:
@@ -64,7 +64,7 @@ class KeepingConnection(BackoutConnection):
         x, skip = self.inner.read(state.inner)
         return x, Kept(skip, (state.inner,))
 
-    def fused(self) -> Around | None:
+    def fused(self) -> AroundRecipe | None:
         """As the inner connection, and the state that it reads."""
         return self.fused_with(inside=lambda state: state.inner, outside=lambda state, own: Kept(own, (state.inner,)))
 
@@ -131,7 +131,7 @@ class Backout(AroundConnections):
     def around(self, inner: Connection, site: Site) -> AroundConnection:
         """One of them keeps what it reads."""
         keeps = site.opens_layer and site.layer == min(site.num_layers // 2 + 1, site.num_layers - 1)
-        return (KeepingConnection if keeps else BackoutConnection)(inner)
+        return (MiddleKeepingConnection if keeps else BackoutConnection)(inner)
 
     def entrance(self, d_model: int) -> nn.Module:
         """As the inner scheme."""

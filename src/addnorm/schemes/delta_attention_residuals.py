@@ -13,7 +13,7 @@ from addnorm.errors import unknown
 from addnorm.kernels.depth_attention import depth_attention
 from addnorm.layers.norm import EPS, NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site
-from addnorm.schemes._carried import CarryingConnection, FirstKept, History, StreamExit
+from addnorm.schemes._carried import CarryingConnection, FirstKept, OutputsKept, StreamExit
 from addnorm.schemes.pre_norm import PreNorm
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ Null = Literal["none", "learned"]
 class DeltaConnection(CarryingConnection):
     """`x + F(norm(x))`; the output is kept."""
 
-    def write(self, skip: History, update: Tensor) -> History:
+    def write(self, skip: OutputsKept, update: Tensor) -> OutputsKept:
         """Add, and keep the output."""
-        return History(skip.stream + update, (*skip.kept, update))
+        return OutputsKept(skip.stream + update, (*skip.kept, update))
 
 
 class RoutedConnection(DeltaConnection):
@@ -53,7 +53,7 @@ class RoutedConnection(DeltaConnection):
         if self.null is not None:
             nn.init.zeros_(self.null)
 
-    def read(self, state: History) -> tuple[Float[Tensor, "*tokens d_model"], History]:
+    def read(self, state: OutputsKept) -> tuple[Float[Tensor, "*tokens d_model"], OutputsKept]:
         """The normalised sum of stream and mixture; the state is the skip."""
         x, sources = state
         if self.null is not None:

@@ -12,7 +12,7 @@ from addnorm.checks import check_count
 from addnorm.config import OptimizerRule
 from addnorm.layers.norm import NormKind
 from addnorm.residual import Connection, Exit, Scheme, Site
-from addnorm.schemes._carried import CarryingConnection, FirstKept, History, KeepingConnection, StreamExit
+from addnorm.schemes._carried import CarryingConnection, FirstKept, KeepingConnection, OutputsKept, StreamExit
 from addnorm.schemes._weighted_sum import weighted_sum
 from addnorm.schemes.pre_norm import PreNorm
 
@@ -39,11 +39,11 @@ class AveragingConnection(KeepingConnection):
         self.weights.zero_()
         self.weights[-1] = 1.0
 
-    def write(self, skip: History, update: Tensor) -> History:
+    def write(self, skip: OutputsKept, update: Tensor) -> OutputsKept:
         """Add, keep the sum, average."""
         kept = super().write(skip, update).kept
         chosen = kept[::-1][:: self.dilation][::-1]
-        return History(weighted_sum(self.weights.unbind(), chosen), kept)
+        return OutputsKept(weighted_sum(self.weights.unbind(), chosen), kept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from addnorm.errors import UserError, unknown
-from addnorm.layers.around import Around
+from addnorm.layers.around import AroundRecipe
 from addnorm.residual import Connection, Scheme, Site, State
 from addnorm.schemes._around import AroundConnection, AroundConnections
 
@@ -44,7 +44,7 @@ class GpasConnection(AroundConnection):
         state = super().write(skip, update)
         return tree_map(self._scale, state) if self.place == "sum" else state
 
-    def fused(self) -> Around | None:
+    def fused(self) -> AroundRecipe | None:
         """As the inner connection, with the sum scaled; there is none where the skip is."""
         return self.fused_with(outside=lambda _, state: tree_map(self._scale, state)) if self.place == "sum" else None
 

@@ -16,7 +16,7 @@ from addnorm.kernels.precision import uncast, wide
 from addnorm.layers.norm import NormKind, make_norm
 from addnorm.layers.views import Views
 from addnorm.residual import Connection, Exit, Scheme, Site
-from addnorm.schemes._carried import FirstKept, History, StreamExit
+from addnorm.schemes._carried import FirstKept, OutputsKept, StreamExit
 from addnorm.schemes._weighted_sum import weighted_sum
 from addnorm.schemes.pre_norm import PreNorm
 
@@ -88,17 +88,17 @@ class MuddConnection(Connection):
         views = 1 if inward is None else len(inward.bias) - 1
         self.norms = nn.ModuleList(make_norm(norm, d_model) for _ in range(views))
 
-    def read(self, state: History) -> tuple[Tensor | Views, History]:
+    def read(self, state: OutputsKept) -> tuple[Tensor | Views, OutputsKept]:
         """The normalised stream, or normalised mixtures; the mixture r and the history are the skip."""
         ways = [state.stream] * 2 if self.inward is None else self.inward(state.kept)
         views = [norm(way) for norm, way in zip(self.norms, ways, strict=False)]
-        return views[0] if len(views) == 1 else Views(*views), History(ways[-1], state.kept)
+        return views[0] if len(views) == 1 else Views(*views), OutputsKept(ways[-1], state.kept)
 
-    def write(self, skip: History, update: Tensor) -> History:
+    def write(self, skip: OutputsKept, update: Tensor) -> OutputsKept:
         """Add; keep the sum if it closes a layer."""
         x = skip.stream + update
         kept = (*skip.kept, x) if self.keeps else skip.kept
-        return History(x if self.outward is None else self.outward(kept)[0], kept)
+        return OutputsKept(x if self.outward is None else self.outward(kept)[0], kept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from addnorm.checks import check_probability
-from addnorm.layers.around import Around
+from addnorm.layers.around import AroundRecipe
 from addnorm.residual import Connection, Scheme, Site, State
 from addnorm.schemes._around import AroundConnection, AroundConnections
 
@@ -28,7 +28,7 @@ class StochasticDepthConnection(AroundConnection):
         """As the inner connection, with the update masked by sample and rescaled."""
         return self.inner.write(skip, self._masked(update))
 
-    def fused(self) -> Around | None:
+    def fused(self) -> AroundRecipe | None:
         """As the inner connection, with the update masked."""
         return self.fused_with(update=self._masked)
 

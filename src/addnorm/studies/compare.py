@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from addnorm import __version__, schemes, tasks
+from addnorm import schemes, tasks
 from addnorm.consent import trusting
 from addnorm.errors import UserError
 from addnorm.files import append_json_line, finite, read_json_lines
@@ -28,6 +28,7 @@ from addnorm.studies.store import RunRecord, Store
 from addnorm.task import Problem
 from addnorm.training.interruption import Interrupted
 from addnorm.training.lock import FolderLock
+from addnorm.version import __version__
 
 NATS = "nats per token"
 TIMES = "times.jsonl"

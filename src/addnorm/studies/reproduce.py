@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from addnorm import __version__
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.studies.claim import Claim, Judgement, Line, Measured, OnProgress
 from addnorm.studies.claims import format, name_of, names, parse
 from addnorm.training.lock import FolderLock
+from addnorm.version import __version__
 
 FILE = "claims.json"
 

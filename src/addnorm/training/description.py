@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from addnorm import __version__
 from addnorm.config import RunConfig
 from addnorm.consent import code_of
 from addnorm.errors import UserError
@@ -20,6 +19,7 @@ from addnorm.training.cost import cost
 from addnorm.training.identity import fingerprint
 from addnorm.training.repair import mend
 from addnorm.training.run_folder import RunFolder
+from addnorm.version import __version__
 
 
 class StartWarning(UserWarning):

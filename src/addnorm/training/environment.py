@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from addnorm import __version__
+from addnorm.version import __version__
 
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
 

@@ -67,7 +67,7 @@ class VideoKind:
             )
 
 
-class Forecast(Protocol):
+class ClipTask(Protocol):
     """What of its task a reader asks for."""
 
     @property
@@ -102,7 +102,7 @@ class VideoReader(Reader):
         kind: the size.
     """
 
-    def __init__(self, task: Forecast, kind: VideoKind) -> None:
+    def __init__(self, task: ClipTask, kind: VideoKind) -> None:
         self.task, self.kind = task, kind
 
     def model_shape(self, config: RunConfig) -> VideoConfig:
