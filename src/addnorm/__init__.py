@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from addnorm import schemes as schemes
     from addnorm.certificates.certify import certify as certify
     from addnorm.diagnosis.diagnose import diagnose as diagnose
+    from addnorm.diagnosis.recorder import Recorder as Recorder
     from addnorm.errors import UserError as UserError
     from addnorm.library import compare as compare
     from addnorm.library import train as train
@@ -32,6 +33,7 @@ _HOMES = {
     "Encoder": "models.encoder",
     "EncoderDecoder": "models.encoder_decoder",
     "Exit": "residual",
+    "Recorder": "diagnosis.recorder",
     "Scheme": "residual",
     "Site": "residual",
     "Stack": "stack",
