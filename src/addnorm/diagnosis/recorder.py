@@ -166,7 +166,7 @@ class Recorder:
             moved.append(_norm(weights, [_local(new) - old for new, old in zip(weights, before, strict=True)]))
             sizes.append(_norm(weights, before))
             gradients.append(_norm(weights, [_local(weight.grad) for weight in weights if weight.grad is not None]))
-        row = {
+        row: Row = {
             "step": self.step,
             "state_rms": _roots(self._states["state"]),
             "update_rms": _roots(self._states["update"]),
@@ -279,8 +279,8 @@ def _local(x: Tensor) -> Tensor:
 def _norm(weights: list[nn.Parameter], parts: list[Tensor]) -> float:
     """Over all processes where the weights are sharded."""
     square = sum((torch.linalg.vector_norm(part, dtype=torch.float32).square() for part in parts), torch.zeros(()))
-    if any(hasattr(weight, "to_local") for weight in weights):
-        mesh = next(weight for weight in weights if hasattr(weight, "to_local")).device_mesh
+    sharded: Any = next((weight for weight in weights if hasattr(weight, "to_local")), None)
+    if sharded is not None:
         square = square.clone()
-        torch.distributed.all_reduce(square, group=mesh.get_group())
+        torch.distributed.all_reduce(square, group=sharded.device_mesh.get_group())
     return float(square.sqrt())
