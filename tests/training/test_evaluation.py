@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 
 import pytest
+from rich.console import Console
 
 from addnorm import tasks
 from addnorm.errors import UserError
+from addnorm.reports.scores import scores_table
 from addnorm.training.evaluation import evaluate_run
 from addnorm.training.run import train
 from command_line import here
@@ -71,3 +74,14 @@ def test_a_comparisons_folder_is_answered_with_its_runs(command, tmp_path):
     seen = here(command[0], str(tmp_path), *command[1:])
     assert seen.code == 2 and seen.is_one_line_of_error()
     assert re.search(f"is a comparison; its runs are {inside[0]}, {inside[1]}; give the folder of a run", seen.err)
+
+
+def test_the_data_are_named_as_they_are_written_and_in_one_line():
+    name = "texts/[2024] a very long name of a folder that is wider than the table/part [bold].txt"
+    score = {"name": "BLEU [13a]", "value": 12.5, "baseline": None, "baseline_name": "", "note": "", "better": "higher"}
+    result = {"task": "translation", "scheme": "mhc", "split": "test", "data": name, "limit": None, "scores": [score]}
+    with Console(width=200, file=io.StringIO()) as console:
+        console.print(scores_table(result))
+    said = console.file.getvalue()
+    assert said.startswith(f"translation, mhc: test split of {name}, all items\n")
+    assert "BLEU [13a]" in said

@@ -5,28 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from addnorm.reports import numbers
 
 
-def scores_table(result: dict[str, Any]) -> Table:
-    """One row a metric: the model's figure beside the trivial answer's.
+def scores_table(result: dict[str, Any]) -> Group:
+    """One row a metric: the model's figure beside the trivial answer's; names are shown as they are, brackets too.
 
     Args:
         result: as `addnorm.training.evaluation.evaluate_run` returns it.
     """
     items = f"{result['limit']} items" if result["limit"] else "all items"
     title = f"{result['task']}, {result['scheme']}: {result['split']} split of {result['data']}, {items}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, justify in (("metric", "left"), ("model", "right"), ("trivial", "right"), ("trivial answer", "left")):
         table.add_column(name, justify=justify)  # pyrefly: ignore
     for score in result["scores"]:
-        table.add_row(*_cells(score))
+        table.add_row(*map(Text, _cells(score)))
     notes = [f"{score['name']}: {score['note']}" for score in result["scores"] if score["note"]]
-    table.caption = "\n".join([*notes, *_directions(result["scores"])])
-    table.caption_justify = "left"
-    return table
+    return Group(Text(title), table, *map(Text, [*notes, *_directions(result["scores"])]))
 
 
 def shown(value: Any) -> str:
