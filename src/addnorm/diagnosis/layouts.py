@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ class Layout:
             return state.unflatten(-1, (self.streams, self.vector[-1]))
         if self.where == "first axis":
             return state.movedim(0, -2)
-        return state if self.where == "own axis" else state.unsqueeze(-2)
+        if self.where == "own axis":
+            return state
+        # A state that is kept in pieces (frac-connections) is one vector, as its sublayers write it.
+        return (state.reshape(self.vector) if state.numel() == math.prod(self.vector) else state).unsqueeze(-2)
 
 
 @dataclass(frozen=True, kw_only=True)

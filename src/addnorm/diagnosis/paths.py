@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -79,7 +80,7 @@ class Path:
             write = tape.values[site.written].tensor.detach()
             if tuple(write.shape) == self.layout.shape and self.layout.streams > 1:
                 write = self.layout.vectors(write).mean(-2)
-            elif write.numel() == _size(self.layout.vector):
+            elif write.numel() == math.prod(self.layout.vector):
                 write = write.reshape(self.layout.vector)
             elif self.layout.streams == 1:
                 write = write.expand(self.layout.vector)
@@ -189,10 +190,3 @@ def _factor(add: ResidualAdd) -> float:
     if not second or add.alone:
         return 1.0
     return (-1.0 if add.op.name in ("sub", "isub", "subtract") else 1.0) * alpha
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for each in shape:
-        size *= each
-    return size

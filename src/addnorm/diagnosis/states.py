@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def course_of(skeleton: Skeleton, chain: Sequence[ResidualAdd], adds: Sequence[R
     if kept - {entrance}:
         return Course(states=_spread(chain, adds, _of_kept(skeleton, chain, kept)), norms=nothing, history=True)
     values, names = _of_one(skeleton, chain)
-    states = [State(values=(chain[0].source,)), *(State(values=(value,)) for value in values)]
+    states = [State(values=(_first(skeleton, chain[0], layout),)), *(State(values=(value,)) for value in values)]
     last = [i + 1 == len(adds) or adds[i + 1] is not add for i, add in enumerate(adds)]
     by_add = dict(zip(map(id, chain), names, strict=True))
     norms = [by_add[id(add)] if is_last else None for add, is_last in zip(adds, last, strict=True)]
@@ -136,6 +137,14 @@ def _of_kept(skeleton: Skeleton, chain: Sequence[ResidualAdd], kept: set[int]) -
         earlier = [value for value in sorted(kept) if value <= add.out and value != now]
         found.append(State(values=(*earlier, now)))
     return found
+
+
+def _first(skeleton: Skeleton, first: ResidualAdd, layout: Layout) -> int:
+    """The source of the first sum; where that holds more than the state (frac-connections), what it was made of."""
+    for value, _ in skeleton.carried(first.source):
+        if skeleton.value(value).tensor.numel() == math.prod(layout.vector):
+            return value
+    return first.source
 
 
 def _entrance(skeleton: Skeleton, first: ResidualAdd, layout: Layout) -> int:
