@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 State: TypeAlias = Any  # an opaque pytree of tensors: one tensor, or tuples of tensors
 Kind = Literal["attention", "cross-attention", "feedforward", "parallel", "composed", "module"]
+Side = Literal["encoder", "decoder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Site:
     layer: int
     num_layers: int
     kind: Kind = "module"
-    side: Literal["encoder", "decoder"] = "decoder"
+    side: Side = "decoder"
     other_layers: int = 0
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from addnorm.layers.sublayer import built_for, stream_weights, value_paths
 from addnorm.layers.views import Views
 from addnorm.layers.watched import is_only
 from addnorm.misuse import first_fault
-from addnorm.residual import Connection, Exit, Kind, Profile, Scheme, Site, State, scheme_of
+from addnorm.residual import Connection, Exit, Kind, Profile, Scheme, Side, Site, State, scheme_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -56,8 +56,24 @@ class Block(nn.Module):
         return update
 
 
-def sites(depth: int, sublayers_per_layer: int = 2, kinds: Sequence[Kind] = ("module",), **other: Any) -> list[Site]:
-    """The sites of a stack of `depth` sublayers, `sublayers_per_layer` of them to a layer.
+def sites(
+    depth: int,
+    sublayers_per_layer: int = 2,
+    kinds: Sequence[Kind] = ("module",),
+    *,
+    side: Side = "decoder",
+    other_layers: int = 0,
+) -> list[Site]:
+    """The sites of a stack.
+
+    Args:
+        depth: how many sublayers it has.
+        sublayers_per_layer: how many of them make a layer; where they do not divide the depth, one.
+        kinds: what they are, from the first of a layer on.
+        side, other_layers: as in `Site`.
+
+    Raises:
+        UserError: there is no sublayer.
 
     >>> [site.layer for site in sites(4)]
     [0, 0, 1, 1]
@@ -71,7 +87,8 @@ def sites(depth: int, sublayers_per_layer: int = 2, kinds: Sequence[Kind] = ("mo
         depth=depth,
         layer=(depth - 1) // sublayers_per_layer,
         num_layers=depth // sublayers_per_layer,
-        **other,
+        side=side,
+        other_layers=other_layers,
     )
     return [replace(last, index=i, layer=i // sublayers_per_layer, kind=kinds[i % len(kinds)]) for i in range(depth)]
 

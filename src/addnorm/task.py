@@ -145,7 +145,11 @@ class Problem(ABC):
         """Let the scheme set what depends on data, from the first batch."""
         calibrate = getattr(model, "calibrate_", None)
         if calibrate is not None:
-            calibrate(self.train_batch(0)[0])
+            calibrate(*self.given(self.train_batch(0)))
+
+    def given(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What a calibration is given of a batch, which is what the model's forward takes; by default the first."""
+        return batch[:1]
 
     @abstractmethod
     def train_batch(self, step: int) -> tuple[Tensor, ...]:

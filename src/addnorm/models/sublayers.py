@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
 
 from torch import nn
 
@@ -12,7 +11,7 @@ from addnorm.layers.arrange import Composed, Parallel
 from addnorm.layers.attention import Attention, AttentionOptions, CrossAttention
 from addnorm.layers.feedforward import FeedForward
 from addnorm.layers.inside import Inside
-from addnorm.residual import Kind, Scheme, Site
+from addnorm.residual import Kind, Scheme, Side, Site
 from addnorm.stack import Stack, sites
 
 SublayerRecipe = tuple[Kind, Callable[[Inside], nn.Module]]
@@ -20,7 +19,7 @@ SublayerRecipe = tuple[Kind, Callable[[Inside], nn.Module]]
 ARRANGED: dict[str, type[Parallel] | type[Composed]] = {"parallel": Parallel, "composed": Composed}
 
 
-def build_stack(scheme: Scheme, config: Shape, side: Literal["encoder", "decoder"], other_layers: int = 0) -> Stack:
+def build_stack(scheme: Scheme, config: Shape, side: Side, other_layers: int = 0) -> Stack:
     """The stack of one side of a Transformer.
 
     Args:
@@ -42,14 +41,16 @@ def build_stack(scheme: Scheme, config: Shape, side: Literal["encoder", "decoder
     return stack_of(scheme, config, layer, side=side, other_layers=other_layers)
 
 
-def stack_of(scheme: Scheme, config: Shape, layer: Sequence[SublayerRecipe], **place: Any) -> Stack:
+def stack_of(
+    scheme: Scheme, config: Shape, layer: Sequence[SublayerRecipe], *, side: Side = "decoder", other_layers: int = 0
+) -> Stack:
     """A stack of as many layers as the shape says.
 
     Args:
         scheme: the residual scheme.
         config: the shape; `arrangement` says how the sublayers of a layer share connections.
         layer: the sublayers of a layer, in order.
-        place: fields of `Site` that are the same everywhere.
+        side, other_layers: as in `Site`.
     """
     arrange = ARRANGED.get(config.arrangement)
     kinds: list[Kind] = [config.arrangement] if arrange else [kind for kind, _ in layer]  # type: ignore[list-item]
@@ -60,7 +61,7 @@ def stack_of(scheme: Scheme, config: Shape, layer: Sequence[SublayerRecipe], **p
             return arrange([build(inside) for _, build in layer])
         return layer[site.index % len(layer)][1](inside)
 
-    places = sites(config.num_layers * len(kinds), len(kinds), kinds, **place)
+    places = sites(config.num_layers * len(kinds), len(kinds), kinds, side=side, other_layers=other_layers)
     return Stack(scheme, map(sublayer, places), config.d_model, places, calibration="later")  # by the body
 
 

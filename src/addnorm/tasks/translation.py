@@ -27,7 +27,6 @@ from addnorm.errors import UserError, unknown
 from addnorm.files import write_atomically
 from addnorm.layers.cross_entropy import IGNORED, count, cross_entropy
 from addnorm.models.beam_search import BeamSearch
-from addnorm.models.encoder_decoder import EncoderDecoder
 from addnorm.task import Problem, Reader, Score, Split, Task, evaluating
 from addnorm.tasks.pairs import bleu_words, translation_scores
 from addnorm.tasks.pairs.translation_scores import TranslationMemory
@@ -114,11 +113,10 @@ class TranslationProblem(Problem):
         """Target tokens of a step, likewise: steps differ a little."""
         return max(1, round(self._targets / len(self.batches)))
 
-    def calibrate_(self, model: nn.Module) -> None:
-        """Let the scheme set what depends on data, from the first batch."""
-        assert isinstance(model, EncoderDecoder)
-        source, target = self.train_batch(0)
-        model.calibrate_(source, target[:, :-1])
+    def given(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The source, and the target before each of its tokens."""
+        source, target = batch
+        return source, target[:, :-1]
 
     @property
     def steps_per_epoch(self) -> float:

@@ -113,11 +113,6 @@ class DiffusionProblem(GenerationProblem):
         """Patches of an image."""
         return self.grid.tokens
 
-    def calibrate_(self, model: nn.Module) -> None:
-        """Let the scheme set what depends on data, from the first batch's noisy images."""
-        assert isinstance(model, DiffusionTransformer)
-        model.calibrate_(*self._given(self.train_batch(0)))
-
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Images, labels (some of them "no class"), times and noise: a function of the config's seed and the step."""
         chosen = image_batches.batch_indices(self.config, step, len(self.labels))
@@ -132,7 +127,7 @@ class DiffusionProblem(GenerationProblem):
         """The squared error of a batch, a scalar with its graph."""
         images, _, times, noise = batch
         target = self.choices.noise.target(images, times, noise)
-        return (model(*self._given(batch)).float() - target).square().mean()
+        return (model(*self.given(batch)).float() - target).square().mean()
 
     def evaluate(self, model: nn.Module) -> float:
         """The squared error on held-out images, at times and with noise that are always the same."""
@@ -160,7 +155,7 @@ class DiffusionProblem(GenerationProblem):
         )
         return [bound, *(self.sample_scores(model, chosen, baselines=baselines) if len(chosen) >= FEWEST else [])]
 
-    def _given(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    def given(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """What the model is asked: noisy images, times, labels."""
         images, labels, times, noise = batch
         return self.choices.noise.noised(images, times, noise), times, labels

@@ -97,10 +97,9 @@ class PixelProblem(GenerationProblem):
         """Patches of an image."""
         return self.grid.tokens
 
-    def calibrate_(self, model: nn.Module) -> None:
-        """Let the scheme set what depends on data, from the first batch."""
-        assert isinstance(model, PatchDecoder)
-        model.calibrate_(*self.train_batch(0))
+    def given(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Levels and labels."""
+        return batch
 
     def train_batch(self, step: int) -> tuple[Tensor, ...]:
         """Grey levels and labels: a function of the config's seed and the step."""
