@@ -119,7 +119,7 @@ def test_states_that_do_not_fit_are_refused_with_their_shapes():
 @pytest.mark.parametrize(
     ("first", "rest"),
     [
-        ("pre-norm", "unet-skips"),  # a tensor where a record is awaited: its first row would be taken for the stream
+        ("pre-norm", "unet-skips"),  # a tensor where a record is awaited
         ("pre-norm", "laurel"),
         ("b2t", "residual-dual"),  # the bottom of a layer is no sum of updates
         ("residual-lambdas", "siamese-norm"),
