@@ -103,3 +103,11 @@ def test_an_arm_without_a_run_is_shown() -> None:
         "signals": {"steps": []},
     }
     assert "No run ended." in printed(results, 80)
+
+
+def test_a_scheme_of_a_file_with_brackets_in_its_name_is_shown_whole_beside_its_metrics() -> None:
+    results = example_results()
+    score = {"name": "F1 [macro]", "mean": 50.0, "half_width": None}
+    results["arms"] = [results["arms"][0] | {"scheme": "./mine[bold].py", "scores": [score]}]
+    text = printed(results, 200)
+    assert "./mine[bold].py" in text[text.index("own metrics") :] and "F1 [macro]" in text

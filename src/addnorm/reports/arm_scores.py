@@ -32,10 +32,10 @@ def metrics_table(results: dict[str, Any]) -> Table | None:
     table.add_column("scheme")
     table.add_column("layers", justify="right")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
     for arm in results["arms"]:
         plain = [text.replace(numbers.MINUS, "-") for text in _figures(arm, names)]
-        table.add_row(arm["scheme"], str(arm["layers"]), *plain)
+        table.add_row(Text(arm["scheme"]), str(arm["layers"]), *plain)
     return table
 
 
