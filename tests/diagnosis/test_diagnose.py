@@ -50,3 +50,20 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_an_unknown_set_of_measures_is_refused() -> None:
     with pytest.raises(UserError, match="quick, full"):
         addnorm.diagnose(zoo.Net("pre", 2), zoo.batch(), measures="all")
+
+
+@pytest.mark.parametrize("at", [3, 4, 6])  # the first two mix copies of one vector, which any matrix may have mixed
+@pytest.mark.parametrize("cause", ["transposed mixing", "homogenised streams"])
+def test_a_fault_of_streams_is_found_at_its_place(cause: str, at: int) -> None:
+    found = addnorm.diagnose(zoo.stream_fault(cause, at), zoo.batch(), measures="quick")
+    assert [(finding.cause, finding.place) for finding in found.findings] == [(cause, f"parts.{at}")]
+
+
+def test_a_stream_that_never_changes_is_named() -> None:
+    (finding,) = addnorm.diagnose(zoo.stream_fault("frozen streams", 0), zoo.batch(), measures="quick").findings
+    assert finding.cause == "frozen streams" and "stream 2 of 3" in finding.evidence
+
+
+@pytest.mark.parametrize("num_layers", [4, 12])
+def test_streams_without_a_fault_are_sound(num_layers: int) -> None:
+    assert addnorm.diagnose(zoo.StreamNet(num_layers), zoo.batch(), measures="quick").findings == ()

@@ -297,3 +297,52 @@ def seeded(name: str, order: Order, num_layers: int, place: Place, seed: int = 0
 
 def batch(rows: int = 3, tokens: int = 12, seed: int = 0) -> Tensor:
     return torch.randint(VOCABULARY, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+class StreamNet(nn.Module):
+    """Several streams that softmax matrices mix; `mixing` of each sublayer is where faults are put."""
+
+    STREAMS = 3
+
+    def __init__(self, num_layers: int, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.tokens = nn.Embedding(VOCABULARY, WIDTH)
+            self.parts = nn.ModuleList(FeedForward() if i % 2 else Attention() for i in range(2 * num_layers))
+            self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in self.parts)
+            self.scores = nn.Parameter(torch.randn(len(self.parts), self.STREAMS, self.STREAMS) + 2 * torch.eye(3))
+            self.reads = nn.Parameter(torch.randn(len(self.parts), self.STREAMS))
+            self.writes = nn.Parameter(torch.rand(len(self.parts), self.STREAMS) + 0.5)
+            self.start = nn.Parameter(torch.randn(self.STREAMS, 1))
+            self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, VOCABULARY)
+
+    def mixing(self, i: int) -> Tensor:
+        return self.scores[i].softmax(-1)
+
+    def gates(self, i: int) -> Tensor:
+        return self.writes[i]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        state = self.tokens(ids).unsqueeze(-2) * self.start
+        for i, (part, norm) in enumerate(zip(self.parts, self.norms, strict=True)):
+            update = part(norm(torch.einsum("n,btnd->btd", self.reads[i].softmax(-1), state)))
+            state = torch.einsum("mn,btnd->btmd", self.mixing(i), state)
+            state = state + self.gates(i).unsqueeze(-1) * update.unsqueeze(-2)
+        return self.head(self.norm(state.sum(-2)))
+
+
+def stream_fault(name: str, at: int, num_layers: int = 4) -> StreamNet:
+    """A fresh net of streams with the named fault at a sublayer."""
+    net = StreamNet(num_layers)
+    mixing, gates = net.mixing, net.gates
+    if name == "transposed mixing":
+        net.mixing = lambda i: mixing(i).T if i == at else mixing(i)
+    if name == "homogenised streams":
+        net.mixing = lambda i: torch.full((3, 3), 1 / 3) if i == at else mixing(i)
+        net.gates = lambda i: torch.ones(3) if i == at else gates(i)
+    if name == "frozen streams":
+        keep, last = torch.tensor([[1.0], [1.0], [0.0]]), torch.tensor([[0.0, 0.0, 1.0]])
+        net.mixing = lambda i: mixing(i) * keep + last * (1 - keep)
+        net.gates = lambda i: gates(i) * keep[:, 0]
+    return net

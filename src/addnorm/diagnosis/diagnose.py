@@ -17,6 +17,7 @@ from addnorm.diagnosis.subject import Series, Subject
 from addnorm.diagnosis.tracer import loss_of, trace
 from addnorm.diagnosis.trunk import Trunk
 from addnorm.diagnosis.verdicts import verdicts
+from addnorm.diagnosis.verdicts.streams import streams
 from addnorm.errors import UserError
 from addnorm.files import finite
 
@@ -124,7 +125,8 @@ def diagnose(
     findings = verdicts(evidence, causal=causal)
     on_step("tracing the batch")
     traces = trace(model, batch, targets=targets, loss=loss)
-    if any(finding.cause == "non-finite values" for finding in findings):
+    broken = any(finding.cause == "non-finite values" for finding in findings)
+    if broken:
         chosen = ()
     found = []
     for each in traces:
@@ -134,6 +136,8 @@ def diagnose(
             loss=None if each.loss is None else lambda: _value(scalar(call(model, batch))),
             run=lambda: call(model, batch),
         )
+        if not broken:
+            findings += streams(subject)
         series = []
         for one in chosen:
             on_step(f"measuring {one.__name__.replace('_', ' ')}")

@@ -364,7 +364,7 @@ def _rms_or_none(x: Tensor | None) -> float | None:
 
 def _spread(state: Tensor) -> float:
     """`1 - |mean over tokens|^2 / mean |token|^2`: 0 where all tokens of a sequence are the same."""
-    if state.ndim < 3 or state.shape[-2] < 2:
+    if state.ndim != 3 or state.shape[-2] < 2:
         return 1.0
     state = state.double()
     whole = state.square().sum(-1).mean(-1)
