@@ -160,6 +160,34 @@ def test_a_model_of_transformers_stays_one(kind: str, folders: dict[str, Path], 
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_model_without_its_head_is_not_given_one(folders: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    body = tmp_path / "body"
+    AutoModel.from_pretrained(folders["llama"], local_files_only=True).save_pretrained(body)
+    (body / "tokenizer.json").write_bytes((folders["llama"] / "tokenizer.json").read_bytes())
+    seen = here("prune", str(body), "--out", str(tmp_path / "pruned"))
+    assert seen.code == 2 and "lm_head.weight" in seen.err and not (tmp_path / "pruned").exists()
+
+
+def test_streams_of_transformers_are_pruned_and_weights_that_count_the_layers_are_refused(tmp_path: Path) -> None:
+    from addnorm.diagnosis.prune_folder import prune_folder
+    from diagnosis.models_of_others import MODELS
+
+    for name in ("deepseek_v4", "gemma3n"):
+        pytest.importorskip("transformers")
+        MODELS[name]()[0].save_pretrained(tmp_path / name)
+        ids = {chr(0x4E00 + i): i for i in range(50)}
+        tokenizer = {"version": "1.0", "model": {"type": "WordLevel", "vocab": ids, "unk_token": chr(0x4E00)}}
+        tokenizer |= dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
+        tokenizer |= {"pre_tokenizer": {"type": "Whitespace"}, "added_tokens": []}
+        (tmp_path / name / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert prune_folder(tmp_path / "deepseek_v4", 1, tmp_path / "pruned").parameters[1] > 0
+    with pytest.raises(UserError, match="weights beside them are of their number"):
+        prune_folder(tmp_path / "gemma3n", 1, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
 def test_a_folder_without_a_tokenizer_is_one_line(folders: dict[str, Path], tmp_path: Path) -> None:
     (folders["gpt2"] / "tokenizer.json").rename(tmp_path / "aside.json")
     seen = here("prune", str(folders["gpt2"]), "--out", str(tmp_path / "pruned"))

@@ -85,14 +85,36 @@ def _opened(folder: Path) -> Any:
     except ImportError:
         raise UserError("pruning a Hugging Face folder needs transformers; pip install 'addnorm[hf]'.") from None
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        ).eval()
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
     except Exception as error:  # each of its dependencies raises its own
         text = " ".join(str(error).split())[:200]
         raise UserError(
             f"{folder} is not opened as a language model ({type(error).__name__}: {text}); give a folder with "
             "config.json and safetensors that AutoModelForCausalLM reads without code of its own."
+        ) from error
+    if missing := sorted(found["missing_keys"]):  # it would be filled with noise
+        raise UserError(
+            f"{folder} has no {missing[0]}, which a {type(model).__name__} has; give the folder of a language "
+            "model with its head."
+        )
+    return model.eval()
+
+
+def _opened_again(part: Path, model: Any) -> Any:
+    """What was written; a model may have weights beside its layers whose size is their number."""
+    try:
+        return _opened(part)
+    except UserError as error:
+        raise UserError(
+            f"{type(model).__name__} cannot be read again without these layers: weights beside them are of their "
+            "number; train a shallower model."
         ) from error
 
 
@@ -142,7 +164,7 @@ def _written(model: Any, folder: Path, out: Path, held_out: Tensor) -> float:
                 and not (part / path.name).exists()
             ):
                 shutil.copyfile(path, part / path.name)
-        again = _opened(part)
+        again = _opened_again(part, model)
         with torch.no_grad():
             ours, theirs = (one(input_ids=held_out[:1], use_cache=False).logits for one in (model, again))
         if float((ours - theirs).abs().max()) > SAME * float(ours.abs().max()):
