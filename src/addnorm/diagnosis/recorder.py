@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_leaves
 from addnorm.errors import UserError
 from addnorm.files import finite
 
-Row = dict[str, Any]
-Sink = Callable[[Row], None]
+RecordedRow = dict[str, Any]
+Sink = Callable[[RecordedRow], None]
 
 
 class Recorder:
@@ -68,7 +68,7 @@ class Recorder:
         self.names = tuple(blocks) or blocks_of(model)
         self.blocks = [_part(model, name) for name in self.names]
         self.every, self.step, self.scaler = every, 0, scaler
-        self.rows: list[Row] = []
+        self.rows: list[RecordedRow] = []
         self.sinks = [sink_of(each) for each in (to if isinstance(to, list | tuple) else (to,))]
         self._weights = [[p for p in block.parameters() if p.requires_grad] for block in self.blocks]
         self._compiled = _is_compiled(model, self.blocks)
@@ -166,7 +166,7 @@ class Recorder:
             moved.append(_norm(weights, [_local(new) - old for new, old in zip(weights, before, strict=True)]))
             sizes.append(_norm(weights, before))
             gradients.append(_norm(weights, [_local(weight.grad) for weight in weights if weight.grad is not None]))
-        row: Row = {
+        row: RecordedRow = {
             "step": self.step,
             "state_rms": _roots(self._states["state"]),
             "update_rms": _roots(self._states["update"]),
@@ -222,7 +222,7 @@ def sink_of(to: Any) -> Sink:
 
 
 def _lines(path: Path) -> Sink:
-    def write(row: Row) -> None:
+    def write(row: RecordedRow) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(finite(row), allow_nan=False) + "\n")
@@ -230,13 +230,13 @@ def _lines(path: Path) -> Sink:
     return write
 
 
-def _log(row: Row, tracker: Any) -> None:
+def _log(row: RecordedRow, tracker: Any) -> None:
     values: dict[str, float] = {}
     _each(row, values.__setitem__)
     tracker.log(values, step=row["step"])
 
 
-def _each(row: Row, take: Callable[[str, float], Any]) -> None:
+def _each(row: RecordedRow, take: Callable[[str, float], Any]) -> None:
     for measure, values in row.items():
         if measure not in ("step", "blocks", "note"):
             for name, value in zip(row["blocks"], values, strict=True):
