@@ -89,6 +89,9 @@ class Body(nn.Module):
     def calibrate_(self, *batch: Tensor) -> None:
         """Let the scheme set what depends on data, in a forward without dropout; most schemes set nothing.
 
+        A scheme that does (`Scheme.needs_calibration`) asks for its batch at construction, or for the word "later":
+        then this is called, or weights are loaded, before the first forward.
+
         Args:
             batch: what `forward` takes.
 

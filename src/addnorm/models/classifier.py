@@ -41,8 +41,7 @@ class TextClassifier(EncoderWithHead):
         pooling: "mean" over the real tokens, or the "first" token.
         frozen: so many of the lowest layers, and the embedding, are not trained; 0 trains all.
         seed: of the initial weights.
-        calibration: for a scheme that sets initial values from data, token ids of a typical batch; "later" if
-            `calibrate_` is called or weights are loaded before the first forward.
+        calibration: token ids of a typical batch, where the scheme needs it, or "later": see `Body.calibrate_`.
         shape: the fields of `addnorm.config.ModelConfig`.
 
     Raises:
@@ -50,8 +49,7 @@ class TextClassifier(EncoderWithHead):
 
     Example:
         >>> import torch, addnorm
-        >>> scheme = addnorm.schemes.get("pre-norm")()
-        >>> model = TextClassifier(scheme, outputs=3, vocab_size=256, d_model=32, num_heads=4, num_layers=2)
+        >>> model = TextClassifier("pre-norm", outputs=3, vocab_size=256, d_model=32, num_heads=4, num_layers=2)
         >>> ids = torch.zeros(5, 7, dtype=torch.long)
         >>> model(ids, torch.ones_like(ids, dtype=torch.bool)).shape
         torch.Size([5, 3])
@@ -77,7 +75,6 @@ class TextClassifier(EncoderWithHead):
         self.texts, self.pooling = texts, pooling
 
     def example(self) -> tuple[Tensor, ...]:
-        """A text, or two, and that all of its tokens are real."""
         (ids,) = super().example()
         ids = ids if self.texts == 1 else ids[:, None].expand(1, self.texts, -1)
         return ids, torch.ones_like(ids, dtype=torch.bool)

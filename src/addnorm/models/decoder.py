@@ -28,8 +28,7 @@ class Transformer(TokenBody):
     Args:
         scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         seed: of the initial weights; the same seed gives the same sublayers under every scheme.
-        calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), token ids of a
-            typical batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
+        calibration: token ids of a typical batch, where the scheme needs it, or "later": see `Body.calibrate_`.
         shape: the fields of `addnorm.config.ModelConfig`: `vocab_size`, `d_model`, `num_heads`, `num_layers`, options.
 
     Raises:
@@ -37,9 +36,7 @@ class Transformer(TokenBody):
 
     Example:
         >>> import torch, addnorm
-        >>> model = addnorm.Transformer(
-        ...     addnorm.schemes.get("pre-norm")(), vocab_size=256, d_model=32, num_heads=4, num_layers=2
-        ... )
+        >>> model = addnorm.Transformer("pre-norm", vocab_size=256, d_model=32, num_heads=4, num_layers=2)
         >>> model(torch.zeros(1, 7, dtype=torch.long)).shape
         torch.Size([1, 7, 256])
     """
@@ -59,7 +56,6 @@ class Transformer(TokenBody):
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
-        """The stack, with the tables of the embedding and the head."""
         return [(self.stack, self.head.tables(self.embedding.tokens))]
 
     def forward(

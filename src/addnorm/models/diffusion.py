@@ -115,8 +115,7 @@ class DiffusionTransformer(Body):
         head: "linear", or "levels" for pictures of 8-bit pixels.
         noise: the forward process; the head "levels" reads it.
         seed: of the initial weights.
-        calibration: for a scheme that sets initial values from data, a batch as `forward` takes it; "later" if
-            `calibrate_` is called or weights are loaded before the first forward.
+        calibration: a batch as `forward` takes it, where the scheme needs it, or "later": see `Body.calibrate_`.
         shape: the fields of `addnorm.config.ModelConfig`; `vocab_size` is the number of classes and one, the last
             label, for no class. `tie_embeddings` and `max_tokens` have no meaning here.
 
@@ -126,8 +125,7 @@ class DiffusionTransformer(Body):
     Example:
         >>> import torch, addnorm
         >>> grid = PatchGrid(height=8, width=8, channels=1, patch=2)
-        >>> scheme = addnorm.schemes.get("pre-norm")()
-        >>> model = DiffusionTransformer(scheme, grid=grid, vocab_size=11, d_model=32, num_heads=4, num_layers=2)
+        >>> model = DiffusionTransformer("pre-norm", grid=grid, vocab_size=11, d_model=32, num_heads=4, num_layers=2)
         >>> model(torch.zeros(3, 8, 8, 1), torch.rand(3), torch.tensor([0, 9, 10])).shape
         torch.Size([3, 8, 8, 1])
     """
@@ -167,7 +165,6 @@ class DiffusionTransformer(Body):
         self.start_(seed, calibration)
 
     def example(self) -> tuple[Tensor, ...]:
-        """A grey picture halfway to noise, of no class."""
         like, grid = self.classes.weight, self.grid
         label = torch.tensor([self.none], device=like.device)
         return like.new_zeros(1, grid.height, grid.width, grid.channels), like.new_full((1,), 0.5), label

@@ -25,8 +25,7 @@ class Encoder(TokenBody):
     Args:
         scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         seed: of the initial weights.
-        calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), token ids of a
-            typical batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
+        calibration: token ids of a typical batch, where the scheme needs it, or "later": see `Body.calibrate_`.
         shape: the fields of `addnorm.config.ModelConfig`.
 
     Raises:
@@ -34,8 +33,7 @@ class Encoder(TokenBody):
 
     Example:
         >>> import torch, addnorm
-        >>> scheme = addnorm.schemes.get("pre-norm")()
-        >>> encoder = addnorm.Encoder(scheme, vocab_size=256, d_model=32, num_heads=4, num_layers=2)
+        >>> encoder = addnorm.Encoder("pre-norm", vocab_size=256, d_model=32, num_heads=4, num_layers=2)
         >>> encoder(torch.zeros(1, 7, dtype=torch.long)).shape
         torch.Size([1, 7, 32])
     """
@@ -55,7 +53,6 @@ class Encoder(TokenBody):
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
-        """The stack, with the embedding's table."""
         return [(self.stack, [self.embedding.tokens.weight])]
 
     def forward(
@@ -76,17 +73,7 @@ class Encoder(TokenBody):
 
 
 class EncoderWithHead(Body):
-    """An encoder and a linear head over its hidden vectors.
-
-    Args:
-        scheme: the residual scheme, or its text, such as "mhc(streams=4)".
-        vectors: hidden vectors that the head reads at once.
-        outputs: numbers that it gives.
-        frozen: so many of the lowest layers, and the embedding, are not trained; 0 trains all.
-        seed: of the initial weights.
-        calibration: as in `Encoder`.
-        shape: the fields of `addnorm.config.ModelConfig`.
-    """
+    """An encoder, of whose lowest layers so many may be frozen, and a linear head over so many vectors at once."""
 
     def __init__(
         self,
@@ -108,11 +95,9 @@ class EncoderWithHead(Body):
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
-        """Those of the encoder."""
         return self.body.stacks()
 
     def example(self) -> tuple[Tensor, ...]:
-        """That of the encoder."""
         return self.body.example()
 
     def initialise_(self, seed: int) -> None:

@@ -35,8 +35,7 @@ class EncoderDecoder(TokenBody):
         scheme: the residual scheme of both stacks, or its text.
         seed: of the initial weights.
         encoder_layers: layers of the encoder; by default as many as the decoder's `num_layers`.
-        calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), source and target
-            ids of a typical batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
+        calibration: typical source and target ids, where the scheme needs it, or "later": see `Body.calibrate_`.
         shape: the fields of `addnorm.config.ModelConfig`; `num_layers` is the decoder's.
 
     Raises:
@@ -44,8 +43,7 @@ class EncoderDecoder(TokenBody):
 
     Example:
         >>> import torch, addnorm
-        >>> scheme = addnorm.schemes.get("pre-norm")()
-        >>> model = addnorm.EncoderDecoder(scheme, vocab_size=256, d_model=32, num_heads=4, num_layers=2)
+        >>> model = addnorm.EncoderDecoder("pre-norm", vocab_size=256, d_model=32, num_heads=4, num_layers=2)
         >>> model(torch.zeros(1, 9, dtype=torch.long), torch.zeros(1, 7, dtype=torch.long)).shape
         torch.Size([1, 7, 256])
     """
@@ -72,11 +70,9 @@ class EncoderDecoder(TokenBody):
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
-        """The encoder, then the decoder with the tables of the embedding and the head."""
         return [(self.encoder, []), (self.decoder, self.head.tables(self.embedding.tokens))]
 
     def example(self) -> tuple[Tensor, ...]:
-        """Source and target."""
         return (*super().example(), *super().example())
 
     def encode(

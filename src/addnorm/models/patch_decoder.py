@@ -69,8 +69,7 @@ class PatchDecoder(Body):
         classes: how many classes there are.
         within: the decoder within a patch.
         seed: of the initial weights.
-        calibration: for a scheme that sets initial values from data, (levels, labels) of a typical batch; "later" if
-            `calibrate_` is called or weights are loaded before the first forward.
+        calibration: (levels, labels) of a typical batch, where the scheme needs it, or "later": see `Body.calibrate_`.
         shape: the fields of `addnorm.config.ModelConfig`; `vocab_size` is the number of grey levels.
             `tie_embeddings` and `max_tokens` have no meaning here.
 
@@ -80,10 +79,8 @@ class PatchDecoder(Body):
     Example:
         >>> import torch, addnorm
         >>> grid = PatchGrid(height=8, width=8, channels=1, patch=4)
-        >>> scheme = addnorm.schemes.get("pre-norm")()
-        >>> model = PatchDecoder(
-        ...     scheme, grid=grid, classes=10, vocab_size=16, d_model=32, num_heads=4, num_layers=2
-        ... )
+        >>> shape = {"vocab_size": 16, "d_model": 32, "num_heads": 4, "num_layers": 2}
+        >>> model = PatchDecoder("pre-norm", grid=grid, classes=10, **shape)
         >>> model(torch.zeros(3, 8, 8, 1, dtype=torch.long), torch.tensor([0, 1, 2])).shape
         torch.Size([3, 4, 16, 16])
     """
@@ -120,11 +117,9 @@ class PatchDecoder(Body):
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
-        """The stack over patches, then the one within them, each with its tables."""
         return [(self.stack, [self.classes.weight]), (self.within, [self.levels.weight, self.head.weight])]
 
     def example(self) -> tuple[Tensor, ...]:
-        """A black picture of the first class."""
         levels = torch.zeros(1, self.grid.height, self.grid.width, self.grid.channels, dtype=torch.long)
         device = self.classes.weight.device
         return levels.to(device), torch.zeros(1, dtype=torch.long, device=device)
@@ -151,7 +146,7 @@ class PatchDecoder(Body):
         for place in range(self.grid.tokens):
             if patches:
                 vectors = self._of_patches(patches[-1][:, None], first=place)
-            outlook = self.stack(vectors, self._context(cache))
+            outlook = self.stack(vectors, Context(causal=True, cache=cache))
             patches.append(self._patch(outlook, sampling))
         return self.grid.joined(torch.stack(patches, dim=1))
 
@@ -163,7 +158,7 @@ class PatchDecoder(Body):
             vector = before[:, place : place + 1]
             if pixels:
                 vector = vector + self.levels(pixels[-1])
-            hidden = self.within(vector, self._context(cache))
+            hidden = self.within(vector, Context(causal=True, cache=cache))
             pixels.append(sampling.choose(self.logits(self.head(hidden[:, 0]))))
         return torch.cat(pixels, dim=1)
 
@@ -189,9 +184,6 @@ class PatchDecoder(Body):
 
     def _dropped(self, vectors: Tensor) -> Tensor:
         return F.dropout(vectors, self.config.dropout, self.training) if self.config.dropout else vectors
-
-    def _context(self, cache: KVCache) -> Context:
-        return Context(causal=True, cache=cache)
 
 
 def _small(config: ModelConfig, within: Within) -> ModelConfig:

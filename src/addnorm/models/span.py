@@ -29,8 +29,7 @@ class SpanModel(EncoderWithHead):
         scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         frozen: so many of the lowest layers, and the embedding, are not trained; 0 trains all.
         seed: of the initial weights.
-        calibration: for a scheme that sets initial values from data, token ids of a typical batch; "later" if
-            `calibrate_` is called or weights are loaded before the first forward.
+        calibration: token ids of a typical batch, where the scheme needs it, or "later": see `Body.calibrate_`.
         shape: the fields of `addnorm.config.ModelConfig`.
 
     Raises:
@@ -38,8 +37,7 @@ class SpanModel(EncoderWithHead):
 
     Example:
         >>> import torch, addnorm
-        >>> scheme = addnorm.schemes.get("pre-norm")()
-        >>> model = SpanModel(scheme, vocab_size=256, d_model=32, num_heads=4, num_layers=2)
+        >>> model = SpanModel("pre-norm", vocab_size=256, d_model=32, num_heads=4, num_layers=2)
         >>> model(torch.zeros(3, 7, dtype=torch.long)).shape
         torch.Size([3, 7, 2])
     """

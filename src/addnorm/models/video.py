@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addnorm.checks import check_at_least, check_count
+from addnorm.checks import Count, Whole
 from addnorm.choices import takes_fields_of
 from addnorm.config import Shape, shape_of
-from addnorm.errors import UserError, unknown
+from addnorm.errors import UserError
 from addnorm.keywords import VideoKeywords
 from addnorm.layers.cache import KVCache
 from addnorm.layers.context import Context
@@ -48,24 +47,18 @@ class VideoConfig(Shape):
         init: of linears and embeddings, as in `ModelConfig`.
     """
 
-    height: int
-    width: int
-    channels: int = 1
-    patch: int = 8
-    margin: int = 4
+    height: Count
+    width: Count
+    channels: Count = 1
+    patch: Count = 8
+    margin: Whole = 4
     head: Literal["motion", "change", "pixels"] = "motion"
-    motions: int = 3
-    reach: int = 4
+    motions: Count = 3
+    reach: Whole = 4
     init: InitRule = "xavier"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("height", "width", "channels", "patch", "motions"):
-            check_count(name, getattr(self, name))
-        for name in ("margin", "reach"):
-            check_at_least(name, getattr(self, name), 0)
-        if self.head not in HEADS:
-            raise unknown("head", str(self.head), HEADS)
         if self.height % self.patch or self.width % self.patch:
             raise UserError(
                 f"patch={self.patch} does not divide frames of {self.height} x {self.width}; "
@@ -92,8 +85,7 @@ class VideoTransformer(Body):
     Args:
         scheme: the residual scheme, or its text, such as "mhc(streams=4)".
         seed: of the initial weights.
-        calibration: for a scheme that sets initial values from data (`Scheme.needs_calibration`), a typical video
-            batch; "later" if `calibrate_` is called or weights are loaded before the first forward.
+        calibration: a typical video batch, where the scheme needs it, or "later": see `Body.calibrate_`.
         shape: the fields of `VideoConfig`.
 
     Raises:
@@ -101,8 +93,7 @@ class VideoTransformer(Body):
 
     Example:
         >>> import torch, addnorm
-        >>> scheme = addnorm.schemes.get("pre-norm")()
-        >>> model = VideoTransformer(scheme, height=16, width=16, d_model=32, num_heads=2, num_layers=1)
+        >>> model = VideoTransformer("pre-norm", height=16, width=16, d_model=32, num_heads=2, num_layers=1)
         >>> model(torch.rand(1, 5, 1, 16, 16)).shape
         torch.Size([1, 5, 1, 16, 16])
     """
@@ -120,7 +111,7 @@ class VideoTransformer(Body):
         **shape: Unpack[VideoKeywords],
     ) -> None:
         super().__init__(scheme, calibration)
-        self.config = config = video_config(shape)
+        self.config = config = shape_of(VideoConfig, shape, NEEDED_OF_VIDEO)
         window = config.patch + 2 * config.margin
         self.patches = nn.Linear(2 * config.channels * window**2, config.d_model)
         self.shifts = nn.Linear((2 * config.reach + 1) ** 2, config.d_model, bias=False)
@@ -131,7 +122,6 @@ class VideoTransformer(Body):
         self.start_(seed, calibration)
 
     def example(self) -> tuple[Tensor, ...]:
-        """Two black frames."""
         config = self.config
         return (self.patches.weight.new_zeros(1, 2, config.channels, config.height, config.width),)
 
@@ -201,15 +191,6 @@ class VideoTransformer(Body):
                 f"a video of shape {tuple(frames.shape)} and dtype {frames.dtype} came; "
                 f"give floats from 0 to 1 of shape (batch, frames, channels, height, width) = (., ., {wanted})."
             )
-
-
-def video_config(values: Mapping[str, Any]) -> VideoConfig:
-    """A `VideoConfig` from named values.
-
-    Raises:
-        UserError: a field is unknown, missing or not allowed.
-    """
-    return shape_of(VideoConfig, values, NEEDED_OF_VIDEO)
 
 
 def _stack(scheme: Scheme, config: VideoConfig) -> Stack:

@@ -37,8 +37,7 @@ class VisionTransformer(Body):
         grid: size of the images and of the patches.
         pooling: "mean" over the patches, or the "class" token.
         seed: of the initial weights.
-        calibration: for a scheme that sets initial values from data, images of a typical batch; "later" if
-            `calibrate_` is called or weights are loaded before the first forward.
+        calibration: images of a typical batch, where the scheme needs it, or "later": see `Body.calibrate_`.
         shape: the fields of `addnorm.config.ModelConfig`; `vocab_size` is the number of classes. `tie_embeddings` and
             `max_tokens` have no meaning here.
 
@@ -48,8 +47,7 @@ class VisionTransformer(Body):
     Example:
         >>> import torch, addnorm
         >>> grid = PatchGrid(height=8, width=8, channels=1, patch=4)
-        >>> scheme = addnorm.schemes.get("pre-norm")()
-        >>> model = VisionTransformer(scheme, grid=grid, vocab_size=10, d_model=32, num_heads=4, num_layers=2)
+        >>> model = VisionTransformer("pre-norm", grid=grid, vocab_size=10, d_model=32, num_heads=4, num_layers=2)
         >>> model(torch.zeros(3, 8, 8, 1)).shape
         torch.Size([3, 10])
     """
@@ -79,11 +77,9 @@ class VisionTransformer(Body):
         self.start_(seed, calibration)
 
     def stacks(self) -> list[tuple[Stack, list[Tensor]]]:
-        """The stack, with the head's table."""
         return [(self.stack, [self.head.weight])]
 
     def example(self) -> tuple[Tensor, ...]:
-        """A grey image."""
         grid = self.embedding.grid
         return (self.head.weight.new_zeros(1, grid.height, grid.width, grid.channels),)
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from addnorm import schemes
-from addnorm.config import RunConfig
+from addnorm.config import RunConfig, shape_of
 from addnorm.data.pictures import videos
 from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
-from addnorm.models.video import VideoConfig, VideoTransformer, video_config
+from addnorm.models.video import NEEDED_OF_VIDEO, VideoConfig, VideoTransformer
 from addnorm.task import Prediction, Reader, evaluating
 from addnorm.tasks.video.video_pictures import write_animation, write_strip
 from addnorm.tasks.video.video_scores import nearness
@@ -116,7 +116,7 @@ class VideoReader(Reader):
             for name, value in asdict(config.model(1)).items()
             if name not in ("vocab_size", "count_padding")
         }
-        return video_config(shape | asdict(self.kind) | self.task.model_fields())
+        return shape_of(VideoConfig, shape | asdict(self.kind) | self.task.model_fields(), NEEDED_OF_VIDEO)
 
     def build(self, config: RunConfig) -> VideoTransformer:
         """The body with its head, with fresh weights."""
