@@ -25,7 +25,7 @@ from addnorm.errors import UserError, unknown
 from addnorm.layers.add_norm_route import NormThenAdd
 from addnorm.layers.inside import Inside
 from addnorm.layers.norm import EPS, NORMS, NormKind, make_norm
-from addnorm.layers.route import SiteRecipe, by_kernel
+from addnorm.layers.route import SiteRecipe, alone
 from addnorm.layers.views import Views
 from addnorm.registry import SCHEMES
 
@@ -170,7 +170,7 @@ class Exit(nn.Module):
         Args:
             state: of the entrance or of any site, as in `Connection.read`.
         """
-        route = by_kernel(self, (), state)
+        route = alone(self, state)
         return self.normed(self.collapse(state), state) if route is None else route.enter(state)
 
 

@@ -30,7 +30,7 @@ def test_mhc_refuses_streams_that_its_weights_are_not_made_for(shape):
 
 def test_mhc_refuses_an_update_of_another_width():
     sites, streams = [connection("mhc", place=place) for place in (1, 2)], torch.randn(2, 5, 4, 8)
-    for route in (begin_route(sites, streams), begin_route(sites[:1], streams), Equations(sites[0])):
+    for route in (begin_route(sites, streams), begin_route(sites[:1], streams), Equations(sites[:1])):
         route.enter(streams)
         for shape in ((2, 5, 9), (2, 6, 8)):
             with pytest.raises(RuntimeError):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from addnorm.kernels.derivatives import gradients, once
-from addnorm.kernels.mhc_call import LEARNED, Step, gradient_room, narrowed, outcome_room, run
+from addnorm.kernels.mhc_call import LEARNED, Step, gradient_room, outcome_room, run
 from addnorm.kernels.mhc_weights import Form, FusedNorm, Weights, read_reference
 
 _NORMS = get_args(FusedNorm)
@@ -117,7 +117,11 @@ class _Site(torch.autograd.Function):
         goes["state"] = of_next if ctx.backwards.owns(of_next) else torch.empty_like(base)
         run("mhc_backward", base, steps, {"saved": saved} | parameters, comes | goes)
         ctx.backwards.buffer = None if update is None else goes["state"]
-        return goes["state"], goes["post"], goes["update"], None, *narrowed([goes[name] for name in LEARNED], learned)
+        of_learned = [
+            None if one is None or (grad := goes[name]) is None else grad.to(one.dtype)
+            for name, one in zip(LEARNED, learned, strict=True)
+        ]
+        return goes["state"], goes["post"], goes["update"], None, *of_learned
 
 
 def _incoming(grad_outputs: Sequence[Tensor | None], state: Tensor) -> dict[str, Tensor | None]:

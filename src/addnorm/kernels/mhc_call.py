@@ -111,10 +111,3 @@ def gradient_room(given: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
         name: None if one is None else torch.empty_like(one, memory_format=torch.contiguous_format)
         for name, one in given.items()
     }
-
-
-def narrowed(grads: Sequence[Tensor | None], learned: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The gradients of parameters in their own precision."""
-    return [
-        None if grad is None or one is None else grad.to(one.dtype) for grad, one in zip(grads, learned, strict=True)
-    ]

@@ -39,8 +39,31 @@ class DepthMixture(SiteRecipe):
         reads = len(sites) if self.query is not None else len(following)
         if sites[-1].appends is not None or len(queries) < reads or not (self.appends or self.query is not None):
             sites, queries = [self], [] if self.query is None else [self.query]
-        history = begin(state, queries, self.eps) if queries else None
+        if not queries:
+            return _OneSource(self)
+        history = begin(state, queries, self.eps)
         return None if history is None else _Reads(sites, state, history)
+
+    def written(self, sources: Sources, update: Tensor) -> Sources:
+        """One source more, or the last one grown."""
+        return (*sources, update) if self.appends else (*sources[:-1], sources[-1] + update)
+
+
+class _OneSource(Route):
+    """Of the embedding alone there is nothing to weigh."""
+
+    def __init__(self, site: DepthMixture) -> None:
+        self.site = site
+
+    def enter(self, state: Sources) -> Tensor:
+        self.sources = state
+        return self.site.norm(state[0])
+
+    def follow(self, update: Tensor) -> None:
+        return None
+
+    def leave(self, update: Tensor) -> Sources:
+        return self.site.written(self.sources, update)
 
 
 class _Reads(Route):
@@ -62,10 +85,7 @@ class _Reads(Route):
         return self._read(self.sites[self.place])
 
     def leave(self, update: Tensor) -> Sources:
-        sources = self.history.sources() if self.place else self.sources
-        if self.sites[self.place].appends:
-            return (*sources, update)
-        return (*sources[:-1], sources[-1] + update)
+        return self.sites[self.place].written(self.history.sources() if self.place else self.sources, update)
 
     def _read(self, site: DepthMixture) -> Tensor:
         """The kernel normalises too, where it knows the norm."""

@@ -42,7 +42,9 @@ class SiteRecipe(ABC):
 
     @abstractmethod
     def begin(self, following: Sequence[Any], state: Any) -> Route | None:
-        """The route of this site and of those that follow it, or of as many as a kernel takes; None if it takes none.
+        """The route of this site and of those that follow it, or of as many as a kernel takes.
+
+        None if it takes no site of this kind, because of the state, or of what is learned at one of them.
 
         Args:
             following: recipes of the same class; the last may be an exit's, which reads and never writes.
@@ -51,19 +53,28 @@ class SiteRecipe(ABC):
 
 
 class Equations(Route):
-    """One site, by its own `read` and `write`."""
+    """Sites by their own `read` and `write`."""
 
-    def __init__(self, connection: Any) -> None:
-        self.connection, self.skip = connection, None
+    def __init__(self, connections: Sequence[Any]) -> None:
+        self.rest = iter(connections)
+        self.connection: Any = None
+        self.skip: Any = None
 
     def enter(self, state: Any) -> Any:
-        """As the connection reads."""
+        """As the next connection reads."""
+        self.connection = next(self.rest)
         x, self.skip = self.connection.read(state)
         return x
 
-    def follow(self, update: Tensor) -> None:
-        """It ends here."""
-        return
+    def follow(self, update: Tensor) -> Any:
+        """As one writes and the next one reads."""
+        before, skip = self.connection, self.skip
+        self.connection = next(self.rest, None)
+        if self.connection is None:
+            self.connection = before
+            return None
+        x, self.skip = self.connection.read(before.write(skip, update))
+        return x
 
     def leave(self, update: Tensor) -> Any:
         """As the connection writes."""
@@ -71,27 +82,34 @@ class Equations(Route):
 
 
 def begin(readers: Sequence[nn.Module | None], state: Any) -> Route:
-    """The longest route that a kernel takes from the first of these connections on.
+    """The longest route that a kernel takes from the first of these connections on; if none does, that of equations.
 
     Args:
         readers: connections and, at most as the last, an exit; None for one that somebody watches.
         state: what the first reads.
     """
-    first, *others = readers
-    return by_kernel(first, others, state) or Equations(first)
+    recipes = [] if is_traced() else _recipes_of_one_kind(readers)
+    route = recipes[0].begin(recipes[1:], state) if recipes else None
+    if route is None:  # the same answer for all of the kind
+        return Equations([reader for reader in readers[: max(1, len(recipes))] if hasattr(reader, "read")])
+    return route
 
 
-def by_kernel(first: nn.Module | None, others: Sequence[nn.Module | None], state: Any) -> Route | None:
-    """The same, or None where no kernel takes the first."""
-    recipe = None if is_traced() else recipe_of(first)
-    if recipe is None:
-        return None
-    following = []
-    for other in map(recipe_of, others):
-        if type(other) is not type(recipe):
+def alone(reader: nn.Module, state: Any) -> Route | None:
+    """The route of one reader, or None where no kernel takes it."""
+    recipe = None if is_traced() else recipe_of(reader)
+    return None if recipe is None else recipe.begin((), state)
+
+
+def _recipes_of_one_kind(readers: Sequence[nn.Module | None]) -> list[SiteRecipe]:
+    """From the first on; none if it has none."""
+    found: list[SiteRecipe] = []
+    for reader in readers:
+        recipe = recipe_of(reader)
+        if recipe is None or (found and type(recipe) is not type(found[0])):
             break
-        following.append(other)
-    return recipe.begin(following, state)
+        found.append(recipe)
+    return found
 
 
 def recipe_of(reader: Any) -> SiteRecipe | None:
