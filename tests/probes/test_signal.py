@@ -124,7 +124,7 @@ def test_no_hook_stays_behind():
 
 def test_a_hook_that_fails_leaves_none_behind_either():
     stack = stack_under("pre-norm")
-    with pytest.raises(RuntimeError), SignalFlow(stack):
+    with pytest.raises(addnorm.UserError), SignalFlow(stack):
         stack(torch.randn(3, 5, WIDTH + 1, dtype=torch.float64))
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in stack.modules())
 

@@ -141,7 +141,7 @@ class AroundConnection(Connection):
         return skip
 
     def fused_with(self, **changes: Callable[..., Any]) -> AroundRecipe | None:
-        """What a kernel is told, if it knows the inner connection; what is done around it as `AroundRecipe` takes it."""
+        """What a kernel is told, if it knows the inner connection; what is done around it for `AroundRecipe`."""
         inner = recipe_of(self.inner)
         return None if inner is None else AroundRecipe(inner=inner, **changes)
 
