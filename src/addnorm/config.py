@@ -306,10 +306,10 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
     Raises:
         UserError: a field is unknown, missing or not allowed.
     """
-    return shape_of(ModelConfig, values, NEEDED)
+    return config_of(ModelConfig, values, NEEDED)
 
 
-def shape_of(kind: type[S], values: Mapping[str, Any], needed: Sequence[str]) -> S:
+def config_of(kind: type[S], values: Mapping[str, Any], needed: Sequence[str]) -> S:
     """A shape of some kind from named values, of which some have no default here.
 
     Raises:

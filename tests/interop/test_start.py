@@ -15,7 +15,7 @@ from torch import nn
 from addnorm import Encoder, EncoderDecoder, Transformer, UserError, schemes
 from addnorm.config import RunConfig
 from addnorm.data.tokens.tokenizer import BPETokenizer, ByteTokenizer, build
-from addnorm.interop.init_sources import identity_of, shape_of, tokenizer_of
+from addnorm.interop.init_sources import identity_of, read, shape_of, tokenizer_of
 from addnorm.interop.start import completed, configured, start_from
 from addnorm.training.run import train
 from interop import theirs
@@ -227,7 +227,7 @@ def test_a_runs_body_goes_under_another_task_without_its_head(run):
 )
 def test_a_head_is_taken_from_a_run_of_the_same_task_where_it_fits(bert, monkeypatch, task, labels, new):
     trained = Classifier(encoder(bert), labels=2)
-    whole = init_sources.read(bert)
+    whole = read(bert)
     head = {"head.weight": trained.head.weight.detach(), "head.bias": trained.head.bias.detach()}
     of_a_run = replace(whole, task="same(labels=2)", outside=head, left_out=())
     monkeypatch.setattr("addnorm.interop.start.read", lambda init: of_a_run)

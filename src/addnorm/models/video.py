@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from addnorm.checks import Count, Whole
 from addnorm.choices import takes_fields_of
-from addnorm.config import Shape, shape_of
+from addnorm.config import Shape, config_of
 from addnorm.errors import UserError
 from addnorm.keywords import VideoKeywords
 from addnorm.layers.cache import KVCache
@@ -111,7 +111,7 @@ class VideoTransformer(Body):
         **shape: Unpack[VideoKeywords],
     ) -> None:
         super().__init__(scheme, calibration)
-        self.config = config = shape_of(VideoConfig, shape, NEEDED_OF_VIDEO)
+        self.config = config = config_of(VideoConfig, shape, NEEDED_OF_VIDEO)
         window = config.patch + 2 * config.margin
         self.patches = nn.Linear(2 * config.channels * window**2, config.d_model)
         self.shifts = nn.Linear((2 * config.reach + 1) ** 2, config.d_model, bias=False)

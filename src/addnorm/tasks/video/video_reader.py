@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm import schemes
-from addnorm.config import RunConfig, shape_of
+from addnorm.config import RunConfig, config_of
 from addnorm.data.pictures import videos
 from addnorm.errors import UserError
 from addnorm.files import write_json
@@ -116,7 +116,7 @@ class VideoReader(Reader):
             for name, value in asdict(config.model(1)).items()
             if name not in ("vocab_size", "count_padding")
         }
-        return shape_of(VideoConfig, shape | asdict(self.kind) | self.task.model_fields(), NEEDED_OF_VIDEO)
+        return config_of(VideoConfig, shape | asdict(self.kind) | self.task.model_fields(), NEEDED_OF_VIDEO)
 
     def build(self, config: RunConfig) -> VideoTransformer:
         """The body with its head, with fresh weights."""
