@@ -49,8 +49,8 @@ def _parameters(form: Form, learned: Sequence[Tensor | None]) -> dict[str, Any]:
     known = dict.fromkeys(LEARNED)
     for name, one in zip(LEARNED, learned, strict=True):
         if one is not None:
-            long = torch.float64 if one.dtype == torch.float64 else torch.float32
-            known[name] = one.detach().to(long).contiguous()
+            long = one.detach() if one.dtype in (torch.float32, torch.float64) else one.detach().float()
+            known[name] = long.contiguous()
     other = {"iterations": form.numbers.iterations, "eps": form.numbers.eps, "norm_eps": form.norm_eps}
     return known | other | {"norm": _NORMS.index(form.norm)}
 
