@@ -116,8 +116,8 @@ def written(value: Any) -> str:
     """
     plain = isinstance(value, str) and literal(value) == value and re.fullmatch(r"[^\s()\[\]{},'\"<]+", value)
     text = value if plain else repr(value)
-    if isinstance(value, float):
-        text = text.replace("inf", "1e999")  # which Python reads as infinity
+    if not isinstance(value, str):
+        text = re.sub(r"(?<![\w'\"])inf\b", "1e999", text)  # which Python reads as infinity; else it is not read back
     return text if same(literal(text), value) else f"<{type(value).__name__}>"
 
 

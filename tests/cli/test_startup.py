@@ -45,7 +45,7 @@ def _processor_s(words, folder):
 def test_help_names_every_command_and_the_exit_codes():
     page = here("--help").out
     assert all(f"  {name} " in page for name in COMMANDS)
-    assert all(code in page for code in ("0 done", "2 a mistake", "5 a finding", "130", "143"))
+    assert all(code in page for code in ("0 done", "2 a mistake", "5 a certificate or a diagnosis", "130", "143"))
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -235,6 +235,6 @@ def test_the_command_has_the_flags_that_differ_from_the_defaults() -> None:
     results = example_results()
     changed = {"layers": (3,), "schemes": ("pre-norm", "layer-scale(init=0.1)"), "bias": False}
     results["spec"] = asdict(CompareConfig(**changed))
-    assert "addnorm compare --schemes pre-norm &#x27;layer-scale(init=0.1)&#x27; --layers 3 --no-bias</code>" in page(
+    assert "addnorm compare --no-bias --schemes pre-norm &#x27;layer-scale(init=0.1)&#x27; --layers 3</code>" in page(
         results
     )

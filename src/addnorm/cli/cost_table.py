@@ -16,7 +16,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     """One row an arm, as `addnorm.studies.dry_run.estimate` gives them."""
     rates = len({row["learning_rate"] for row in rows}) > 1
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    grid.add_column("scheme")
+    grid.add_column("scheme", overflow="fold")
     for heading in (
         "layers",
         *(["rate"] if rates else []),

@@ -131,8 +131,8 @@ def _grid(*headings: str) -> Table:
     from rich.table import Table
 
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    grid.add_column("scheme")
+    grid.add_column("scheme", no_wrap=True)
     grid.add_column("layers", justify="right", no_wrap=True)
     for heading in headings:
-        grid.add_column(heading, justify="right")
+        grid.add_column(heading, justify="right", overflow="fold")
     return grid
