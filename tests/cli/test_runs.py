@@ -55,7 +55,8 @@ def listed(*words):
     return json.loads(here("runs", *words, "--json").out)
 
 
-def test_the_newest_stands_first_and_a_comparison_counts_once(home):
+def test_the_newest_stands_first_and_a_comparison_counts_once(home, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")  # narrower tables break the two schemes' names over two lines
     found = listed()
     assert [one["path"] for one in found] == ["runs/third", "runs/both", "runs/second", "runs/first"]
     assert [one["status"] for one in found] == ["unfinished", "finished", "diverged", "finished"]
