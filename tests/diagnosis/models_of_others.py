@@ -232,3 +232,39 @@ MODELS: dict[str, Make] = {
     "block-attention-residuals": lambda: addnorms("block-attention-residuals(num_blocks=2)"),
     "dense-former": lambda: addnorms("dense-former"),
 }
+
+
+NARROW = {"vocab_size": VOCAB, "n_layer": 3, "n_head": 4}
+MORE = {
+    "mistral": ("MistralForCausalLM", "MistralConfig", GROUPED),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", SIZE | {"num_key_value_heads": 4}),
+    "phi": ("PhiForCausalLM", "PhiConfig", SIZE),
+    "granite": ("GraniteForCausalLM", "GraniteConfig", SIZE),
+    "smollm3": ("SmolLM3ForCausalLM", "SmolLM3Config", GROUPED | {"pad_token_id": 0}),
+    "roberta": ("RobertaForMaskedLM", "RobertaConfig", SIZE),
+    "albert": ("AlbertForMaskedLM", "AlbertConfig", SIZE | {"embedding_size": 16}),
+    "electra": ("ElectraForPreTraining", "ElectraConfig", SIZE),
+    "gptj": (
+        "GPTJForCausalLM",
+        "GPTJConfig",
+        {"vocab_size": VOCAB, "n_embd": WIDTH, "n_layer": 3, "n_head": 4, "rotary_dim": 8},
+    ),
+    "bloom": (
+        "BloomForCausalLM",
+        "BloomConfig",
+        {"vocab_size": VOCAB, "hidden_size": WIDTH, "n_layer": 3, "n_head": 4},
+    ),
+    "mpt": ("MptForCausalLM", "MptConfig", {"vocab_size": VOCAB, "d_model": WIDTH, "n_layers": 3, "n_heads": 4}),
+    "falcon": ("FalconForCausalLM", "FalconConfig", {name: SIZE[name] for name in SIZE if name != "intermediate_size"}),
+    "gemma": ("GemmaForCausalLM", "GemmaConfig", GROUPED),
+    "gemma3": ("Gemma3ForCausalLM", "Gemma3TextConfig", GROUPED),
+    "mixtral": ("MixtralForCausalLM", "MixtralConfig", GROUPED | {"num_local_experts": 4}),
+    "glm4": ("Glm4ForCausalLM", "Glm4Config", GROUPED | {"pad_token_id": 0}),
+    "starcoder2": ("Starcoder2ForCausalLM", "Starcoder2Config", SIZE),
+}
+"""Further families, by class, config and size."""
+SOUND = MODELS | {
+    name: lambda made=made: hugging_face(made[0], made[1], **made[2])  # type: ignore[misc]
+    for name, made in MORE.items()
+}
+"""All of them."""

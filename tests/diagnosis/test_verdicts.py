@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+import addnorm
 from addnorm.diagnosis.evidence import gather
 from addnorm.diagnosis.verdicts import verdicts
 from diagnosis import zoo
-from diagnosis.models_of_others import MODELS
+from diagnosis.models_of_others import SOUND, VOCAB, WIDTH, ids
 
 
 def found(model: torch.nn.Module, batch: object) -> list[tuple[str, str]]:
@@ -47,6 +48,41 @@ def test_the_zoo_without_its_faults_is_sound(order: zoo.Order, num_layers: int) 
     assert found(zoo.Net(order, num_layers), zoo.batch()) == []
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SOUND)
 def test_a_fresh_model_of_others_is_sound(name: str) -> None:
-    assert found(*MODELS[name]()) == []
+    assert found(*SOUND[name]()) == []
+
+
+# resnet-add, orthogonal-residual, plain and static-hyper-connections have no trunk that is found; U-Net's innermost
+# layer adds the state to itself, which is what the fault of a doubled skip looks like; dca is two trunks beside others;
+# real-former wants another attention.
+LEFT_OUT = {
+    "resnet-add",
+    "orthogonal-residual",
+    "plain",
+    "static-hyper-connections",
+    "unet-skips",
+    "dca",
+    "real-former",
+}
+
+
+@pytest.mark.parametrize("scheme", sorted(set(addnorm.schemes.names()) - LEFT_OUT))
+def test_a_fresh_model_of_the_catalogue_is_sound(scheme: str) -> None:
+    chosen = addnorm.schemes.parse(scheme)
+    calibration = ids() if chosen.needs_calibration else None
+    shape = {"vocab_size": VOCAB, "d_model": WIDTH, "num_heads": 4, "num_layers": 3}
+    assert found(addnorm.Transformer(chosen, calibration=calibration, **shape), ids()) == []
+
+
+@pytest.mark.parametrize("order", ["pre", "post"])
+def test_the_zoos_nets_stay_sound_while_they_learn(order: zoo.Order) -> None:
+    model = zoo.Net(order, 6)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(40):
+        text = (torch.arange(16) * (1 + step % 3) + torch.arange(8)[:, None]) % zoo.VOCABULARY
+        loss = torch.nn.functional.cross_entropy(model(text)[:, :-1].flatten(0, 1), text[:, 1:].flatten())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert found(model, zoo.batch()) == []

@@ -21,7 +21,7 @@ def _of(line: Line, part: list[SiteFacts]) -> list[Finding]:
     found = []
     for site in reversed(part):
         above, below = site.gradient_after, site.gradient_before or 0.0
-        if not above or (site is part[0] and site.gradient_before is None and site.learns):
+        if not above or (site.gradient_before is None and _is_passed(part, site)):
             continue
         if below < FALL * above:
             cut = next((other for other in part if other.detached), site)
@@ -30,6 +30,12 @@ def _of(line: Line, part: list[SiteFacts]) -> list[Finding]:
         if below > RISE * above:
             found.append(_at(line, site, above, below, falls=False))
     return found or _along(line, part)
+
+
+def _is_passed(part: list[SiteFacts], site: SiteFacts) -> bool:
+    """Whether what lies below a state without a graph of its own learns all the same: within a fused operation."""
+    at = part.index(site)
+    return any(other.learns for other in part[: max(at, 1)])
 
 
 def _at(line: Line, site: SiteFacts, above: float, below: float, *, falls: bool) -> Finding:

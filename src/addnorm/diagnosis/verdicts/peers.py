@@ -10,8 +10,9 @@ NEAREST = 4
 
 
 def peers(line: Line, site: SiteFacts) -> list[SiteFacts]:
-    """All others of its role."""
-    return [other for other in line.sites if other is not site and other.role == site.role]
+    """All others of its role and kind: a name may be that of attention and feed-forward in turn."""
+    role = (site.role, site.sublayer.kind)
+    return [other for other in line.sites if other is not site and (other.role, other.sublayer.kind) == role]
 
 
 def nearest(line: Line, site: SiteFacts) -> list[SiteFacts]:
