@@ -248,6 +248,7 @@ def test_a_ctrl_c_that_an_import_swallowed_still_stops_the_run(monkeypatch, tmp_
 
     monkeypatch.setattr("addnorm.kernels.allocator.keep_freed_memory", swallowing)
     assert command is not None
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a process of its own, whatever ran here before
     words = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
     assert main(["train", f"--out={tmp_path / 'run'}", *words]) == 130
     assert not (tmp_path / "run").exists()
