@@ -28,7 +28,7 @@ class Recorder:
     of a gradient scaler); `weight_gradient`, the norm of its weights' gradients as the optimizer finds them; and
     `update_to_weight`, the norm of the optimizer's change over that of the weights.
 
-    Between recorded steps the hooks do nothing. Where a model or a block is compiled, its states are not to be seen:
+    Between recorded steps no hook hangs at a block. Where a model or a block is compiled, its states are not seen:
     only the last two are recorded, and `note` says so. Recomputed forwards of activation checkpointing do not count;
     of several forwards before a step (accumulation) the squares are averaged.
 
@@ -76,13 +76,12 @@ class Recorder:
         self._states: dict[str, list[list[Tensor]]] = {}
         self._before: list[list[Tensor]] = []
         self._handles: list[Any] = []
+        self._watching: list[Any] = []
         self.note = "compiled: states and their gradients are not to be seen" if self._compiled else ""
 
     def __enter__(self) -> Recorder:
         self._clear()
-        if not self._compiled:
-            for i, block in enumerate(self.blocks):
-                self._handles.append(block.register_forward_hook(self._ran(i), with_kwargs=True))
+        self._watch()
         self._handles.append(register_optimizer_step_pre_hook(self._about_to_step))
         self._handles.append(register_optimizer_step_post_hook(self._stepped))
         return self
@@ -90,9 +89,10 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for handle in self._handles:
+        for handle in (*self._handles, *self._watching):
             handle.remove()
         self._handles.clear()
+        self._watching.clear()
         self._clear()
 
     def as_trainer_callback(self) -> Any:
@@ -114,6 +114,19 @@ class Recorder:
     def due(self) -> bool:
         """Whether the step that is being made is recorded."""
         return self.step % self.every == 0
+
+    def _watch(self) -> None:
+        """Hang hooks at the blocks for a step that is recorded, and take them away after it.
+
+        Modules that choose a faster way where nobody watches them (this library's, torch's encoders) lose it for that
+        step alone.
+        """
+        for handle in self._watching:
+            handle.remove()
+        self._watching.clear()
+        if self.due and not self._compiled:
+            for i, block in enumerate(self.blocks):
+                self._watching.append(block.register_forward_hook(self._ran(i), with_kwargs=True))
 
     def _clear(self) -> None:
         self._states = {name: [[] for _ in self.blocks] for name in ("state", "update", "gradient")}
@@ -155,6 +168,7 @@ class Recorder:
             self._record()
         self.step += 1
         self._clear()
+        self._watch()
 
     def _steps_mine(self, optimizer: torch.optim.Optimizer) -> bool:
         return any(id(p) in self._mine for group in optimizer.param_groups for p in group["params"])
