@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+import addnorm
 from addnorm.diagnosis import tracer
 from addnorm.diagnosis.find import find
 from addnorm.diagnosis.tracer import trace
@@ -252,3 +253,12 @@ def test_states_that_are_written_over_are_kept_as_they_were() -> None:
         assert torch.equal(found.states[i].squeeze(-2) + write, found.states[i + 1].squeeze(-2))
     with pytest.raises(UserError, match="has no gradient.*in place"):
         trace(InPlace(), torch.randn(2, 5, 8), loss=lambda output: output.square().mean())
+
+
+def test_a_diagnosis_takes_the_samples_for_which_there_is_memory() -> None:
+    found = addnorm.diagnose(Hungry(2), ids().repeat(3, 1), targets=ids().repeat(3, 1))
+    alone = addnorm.diagnose(ByHand(), ids(), targets=ids())
+    assert found.loss == pytest.approx(alone.loss)
+    assert found.sound and found.trunks[0].of("state rms").values == alone.trunks[0].of("state rms").values
+    with pytest.raises(UserError, match="one sample of the batch does not fit memory"):
+        addnorm.diagnose(Hungry(0), ids())

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from addnorm.diagnosis.evidence import gather
+from addnorm.diagnosis.chunks import parts_of, rows_of
+from addnorm.diagnosis.evidence import Evidence, gather
 from addnorm.diagnosis.finding import Finding
 from addnorm.diagnosis.measures import FROM_THE_TRACE, MEASURES, Measure, measure
-from addnorm.diagnosis.running import call
+from addnorm.diagnosis.running import call, does_not_fit, is_out_of_memory
 from addnorm.diagnosis.subject import Series, Subject
 from addnorm.diagnosis.tracer import loss_of, trace
 from addnorm.diagnosis.trunk import Trunk
@@ -105,7 +107,8 @@ def diagnose(
         on_step: told what is being done.
 
     Raises:
-        UserError: the model does not run on the batch, has no residual trunk, or does not fit memory.
+        UserError: the model does not run on the batch, has no residual trunk, or one sample does not fit memory; of a
+            batch that does not fit the first samples are taken.
 
     Example:
         >>> import torch, addnorm
@@ -117,11 +120,12 @@ def diagnose(
         raise UserError(f"measures='{measures}' is not allowed; use one of {', '.join(DEPTH)}, or a list of measures.")
     chosen = DEPTH[measures] if isinstance(measures, str) else tuple(measures)
 
+    on_step("finding the trunk")
+    evidence, batch, targets = _gathered(model, batch, targets, loss)
+
     def scalar(output: Any) -> Tensor | None:
         return loss_of(output, targets, loss)
 
-    on_step("finding the trunk")
-    evidence = gather(model, batch, scalar)
     findings = verdicts(evidence, causal=causal)
     on_step("tracing the batch")
     traces = trace(model, batch, targets=targets, loss=loss)
@@ -155,3 +159,25 @@ def diagnose(
 def _value(loss: Tensor | None) -> Tensor:
     assert loss is not None
     return loss
+
+
+def _gathered(
+    model: nn.Module, batch: Any, targets: Tensor | None, loss: Callable[[Any], Tensor] | None
+) -> tuple[Evidence, Any, Tensor | None]:
+    """The evidence, with the first samples of the batch for which there is memory: all, or a half, a quarter and so on.
+
+    Raises:
+        UserError: there is none for one sample.
+    """
+    rows = rows_of(batch)
+    while True:
+        part = next(parts_of(batch, targets, rows))
+        scalar = partial(loss_of, targets=part.targets, loss=loss)
+        try:
+            return gather(model, part.batch, scalar), part.batch, part.targets
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if rows <= 1:
+                raise does_not_fit(model) from error
+        rows = (rows + 1) // 2
