@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,3 +30,15 @@ def test_links_in_what_contributors_read_lead_somewhere() -> None:
         text = (ROOT / page).read_text()
         for link in re.findall(r"\]\(((?!http|#)[^)#]+)\)", text):
             assert ((ROOT / page).parent / link).exists(), (page, link)
+
+
+def test_every_package_of_an_extra_is_used_by_some_module() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    for extra, packages in project["optional-dependencies"].items():
+        if extra in ("dev", "oracles"):
+            continue
+        for package in packages:
+            name = {"pillow": "PIL"}.get(package, re.split(r"[ ;<>=]", package)[0])
+            uses = rf"(import|from) (torch\.utils\.)?{name}\b|(find_spec|import_module)\(\"{name}\"\)"
+            assert re.search(uses, source), (extra, name)

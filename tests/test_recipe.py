@@ -69,6 +69,7 @@ OTHER = {
     "signals": 2,
     "saves": 4,
     "score_items": 9,
+    "track": ("tensorboard",),
 }
 """A value for every shared field that neither a run nor a comparison has by default."""
 ODD = (-1, 0, 1, 1.5, 2**70, 1e-9, float("nan"), float("inf"), "x", "", None, True, [], {"a": 1})
@@ -137,7 +138,7 @@ def test_the_command_takes_every_shared_field_and_prints_it(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     words = [
         f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}"
-        + ("" if isinstance(value, bool) else f"={value}")
+        + ("" if isinstance(value, bool) else f"={','.join(value) if isinstance(value, tuple) else value}")
         for name, value in OTHER.items()
         if name != "task"  # another task brings other defaults
     ]
@@ -146,7 +147,7 @@ def test_the_command_takes_every_shared_field_and_prints_it(tmp_path: Path, monk
         assert seen.code == 0, seen.err
         found = tomllib.loads(seen.out)
         assert {name: found[name] for name in SHARED if name != "task"} == {
-            name: value for name, value in OTHER.items() if name != "task"
+            name: list(value) if isinstance(value, tuple) else value for name, value in OTHER.items() if name != "task"
         }
         (tmp_path / "a.toml").write_text(seen.out)
         assert here(command, "--config", "a.toml", "--print-config").out == seen.out

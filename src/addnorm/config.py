@@ -7,7 +7,7 @@ and a comparison share stands once, in `Recipe`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from addnorm.checks import (
@@ -204,6 +204,9 @@ class Measurement:
     """How often a checkpoint is written, evenly over the budget; the last one at its end."""
     score_items: Whole = 200
     """Validation items that the task's own metric is taken over at the end; 0 is none."""
+    track: tuple[Literal["tensorboard", "trackio"], ...] | None = field(default=None, metadata={"repeatable": True})
+    """Show the curves and the signal flow by depth in TensorBoard (RUN/tensorboard) or trackio (its local database)
+    too; may come twice. metrics.jsonl has all of it anyway. Needs the extra track. None: in neither."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +214,10 @@ class Recipe(Data, LayerShape, Training, Measurement):
     """What a training run and every run of a comparison are given alike."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.track, str | list):  # JSON knows lists
+            object.__setattr__(self, "track", (self.track,) if isinstance(self.track, str) else tuple(self.track))
         super().__post_init__()
+        object.__setattr__(self, "track", tuple(dict.fromkeys(self.track or ())) or None)
         if self.accumulate > self.batch_size:
             raise UserError(
                 f"accumulate={self.accumulate} is not allowed; "

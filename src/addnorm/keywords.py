@@ -74,6 +74,7 @@ class RunKeywords(TypedDict, total=False):
     signals: int
     saves: int
     score_items: int
+    track: tuple[Literal["tensorboard", "trackio"], ...] | None
     warm_up: float
     schedule: Literal["cosine", "linear", "wsd", "constant"]
     decay: float
@@ -131,6 +132,7 @@ class CompareKeywords(TypedDict, total=False):
     signals: int
     saves: int
     score_items: int
+    track: tuple[Literal["tensorboard", "trackio"], ...] | None
     warm_up: float
     schedule: Literal["cosine", "linear", "wsd", "constant"]
     decay: float

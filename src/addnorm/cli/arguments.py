@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
@@ -45,7 +45,10 @@ def scan(command: str, words: Sequence[str], flags: Mapping[str, Flag]) -> dict[
             loose.append(word)
             continue
         entry = _entry(command, word, rest, flags)
-        if entry.flag.is_list and entry.flag.name in entries:
+        before = entries.get(entry.flag.name)
+        if before is not None and entry.flag.repeatable:
+            entry = replace(entry, words=before.words + entry.words)
+        elif before is not None and entry.flag.is_list:
             raise UserError(f"{entry.source} came twice; give it once, with all its values.")
         entries[entry.flag.name] = entry
     return entries | _positional(command, loose, flags)
@@ -159,7 +162,7 @@ def _item(entry: Entry, kind: Any, word: str) -> Any:
         return word == "True"
     if get_origin(kind) is Literal:
         if word not in get_args(kind):
-            raise _wrong(entry)
+            raise unknown(entry.source, word, get_args(kind))
         return word
     try:
         value = kind(word)
@@ -172,7 +175,5 @@ def _item(entry: Entry, kind: Any, word: str) -> Any:
 
 def _wrong(entry: Entry) -> UserError:
     flag, came = entry.flag, " ".join(entry.words)
-    if get_origin(flag.type) is Literal:
-        return unknown(entry.source, came, get_args(flag.type))
     hint = "" if flag.required or flag.default is None else f", such as {in_words(flag.default)}"
     return UserError(f"{entry.source} {came} is not allowed; give {flag.expects()}{hint}.")

@@ -46,6 +46,8 @@ class Flag:
     """Whether None is allowed."""
     positional: str = ""
     """What it is called where it is given by its place: `RUN`."""
+    repeatable: bool = False
+    """Whether a list may come in parts: `--track a --track b`."""
 
     @property
     def flag(self) -> str:
@@ -116,6 +118,7 @@ def _flag(owner: type, field: Field[Any]) -> Flag:
         optional=optional,
         group="Arguments" if place else _heading(_origin(owner, field.name)),
         positional=place,
+        repeatable=field.metadata.get("repeatable", False),
     )
 
 

@@ -82,7 +82,7 @@ class Live:
         rate = f"{sum(run.tokens_per_s for run in now.running):,.0f} tokens/s"
         after = _listed(f"{now.done}/{now.total} runs", left(now.eta_s), rate, *runs)
         self._show("comparing", now.done + sum(run.share for run in now.running), now.total, after)
-        if now.message and " failed: " in now.message:
+        if now.message and now.urgent:
             self.bar.console.print(f"addnorm: run {one_line(now.message)}", markup=False, soft_wrap=True)
 
     def of_run(self, now: Any) -> None:

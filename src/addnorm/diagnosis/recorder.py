@@ -15,6 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from addnorm.errors import UserError
 from addnorm.files import finite
+from addnorm.tracking.curves import by_depth
+from addnorm.tracking.sinks import points_to
 
 RecordedRow = dict[str, Any]
 Sink = Callable[[RecordedRow], None]
@@ -224,10 +226,9 @@ def sink_of(to: Any) -> Sink:
     """
     if isinstance(to, str | Path):
         return _lines(Path(to))
-    if hasattr(to, "add_scalar"):
-        return lambda row: _each(row, lambda name, value: to.add_scalar(name, value, row["step"]))
-    if hasattr(to, "log") and not callable(to):
-        return lambda row: _log(row, to)
+    write = points_to(to)
+    if write is not None:
+        return lambda row: write(row["step"], by_depth(_measures(row), row["blocks"]))
     if callable(to):
         return to
     raise UserError(
@@ -244,18 +245,8 @@ def _lines(path: Path) -> Sink:
     return write
 
 
-def _log(row: RecordedRow, tracker: Any) -> None:
-    values: dict[str, float] = {}
-    _each(row, values.__setitem__)
-    tracker.log(values, step=row["step"])
-
-
-def _each(row: RecordedRow, take: Callable[[str, float], Any]) -> None:
-    for measure, values in row.items():
-        if measure not in ("step", "blocks", "note"):
-            for name, value in zip(row["blocks"], values, strict=True):
-                if value is not None:
-                    take(f"{measure}/{name}", value)
+def _measures(row: RecordedRow) -> dict[str, Any]:
+    return {name: values for name, values in row.items() if name not in ("step", "blocks", "note")}
 
 
 def _part(model: nn.Module, name: str) -> nn.Module:

@@ -26,6 +26,7 @@ from addnorm.studies.runner import Signalled, StudyProgress, train_all
 from addnorm.studies.spec import CompareConfig, Run, arms, runs
 from addnorm.studies.store import RunRecord, Store
 from addnorm.task import Problem
+from addnorm.tracking.tracking import check_installed
 from addnorm.training.interruption import Interrupted
 from addnorm.training.lock import FolderLock
 from addnorm.version import __version__
@@ -124,6 +125,7 @@ def check(spec: CompareConfig) -> Problem:
         same = seen.setdefault(schemes.format(schemes.parse(scheme)), scheme)
         if same is not scheme:
             raise UserError(f"schemes '{same}' and '{scheme}' are the same; give one of them.")
+    check_installed(spec.track or ())
     planned = runs(spec)
     problem = tasks.prepare(planned[0].config)
     for run in planned:

@@ -52,6 +52,8 @@ class StudyProgress:
     """Seconds to the end; None before a run has moved."""
     message: str | None = None
     """A line worth keeping: a run ended, failed, or warns."""
+    urgent: bool = False
+    """Whether the line is to be seen at once: a run failed, or has lost what the user watches it by."""
 
 
 class Signalled(KeyboardInterrupt):
@@ -136,6 +138,7 @@ class _Board:
         if event.job is None:
             return
         name, now, message = event.job.name, time.monotonic(), None
+        urgent = event.kind == "failed" or bool(event.details.get("urgent"))
         if event.kind == "started":
             self.started[name], self.underway[name] = now, Underway(name=name)
         elif event.kind == "progress":
@@ -153,9 +156,9 @@ class _Board:
             self.failures[name] = event.details["error"]
             message = f"{name} failed: {event.details['error']}"
         if self.on_progress is not None:
-            self.on_progress(self._progress(message))
+            self.on_progress(self._progress(message, urgent))
 
-    def _progress(self, message: str | None) -> StudyProgress:
+    def _progress(self, message: str | None, urgent: bool) -> StudyProgress:
         return StudyProgress(
             done=self.done,
             failed=len(self.failures),
@@ -164,6 +167,7 @@ class _Board:
             elapsed_s=time.monotonic() - self.began,
             eta_s=self.remaining.estimate(),
             message=message,
+            urgent=urgent,
         )
 
 

@@ -4,7 +4,7 @@ Jobs come as JSON lines on standard input and events go out as JSON lines on sta
 once for many runs, and so that a library that prints cannot break the protocol: its output goes to standard error.
 
     in   {"config": {...}, "folder": "...", "resume": false, "code": {}}
-    out  {"event": "progress", "share": 0.25, "loss": 2.9}, {"event": "warning", "text": "..."} ...
+    out  {"event": "progress", "share": 0.25, "loss": 2.9}, {"event": "warning", "text": "...", "urgent": false} ...
          {"event": "done"} or {"event": "failed", "error": "..."}
 """
 
@@ -23,6 +23,7 @@ from typing import Any, TextIO
 from addnorm.config import RunConfig
 from addnorm.errors import UserError
 from addnorm.files import finite
+from addnorm.tracking.tracking import TrackerWarning
 
 PROGRESS_S = 0.25
 
@@ -98,7 +99,8 @@ def _to_parent(out: TextIO) -> Callable[..., None]:
     """Warnings go to the user: that a checkpoint was damaged, and another one taken."""
 
     def show(message: Warning | str, *place: Any, **more: Any) -> None:
-        _send(out, {"event": "warning", "text": str(message)})
+        urgent = isinstance(message, TrackerWarning)
+        _send(out, {"event": "warning", "text": str(message), "urgent": urgent})
 
     return show
 

@@ -11,7 +11,7 @@ from addnorm.config import RunConfig
 from addnorm.consent import Code
 from addnorm.specification import renamed
 
-FREE = ("memory",)
+FREE = ("memory", "track")
 """Fields that change no result: a resumed run may have others."""
 
 

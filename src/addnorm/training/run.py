@@ -11,6 +11,7 @@ from addnorm import tasks
 from addnorm.config import RunConfig
 from addnorm.consent import trusting
 from addnorm.manifest import DamageWarning, listed
+from addnorm.tracking.tracking import check_installed
 from addnorm.training.arithmetic import enough_memory, flushed_denormals
 from addnorm.training.description import describe
 from addnorm.training.initial import initial
@@ -44,16 +45,18 @@ def train(
 
     Raises:
         UserError: the folder exists and `resume` is False; it has another config or other data; the data are missing;
-            the disk is full.
+            the disk is full; a tracker is not installed.
         Interrupted: Ctrl-C or SIGTERM; a checkpoint is written.
     """
+    check_installed(config.track or ())
     run = RunFolder(folder)
     with run.lock:  # before anything is read: what is found must stay so
         run.check(config, resume=resume)
         if (run.path / "result.json").exists():
             faults = run.faults()
             if not faults:
-                return run.read("result.json")
+                with run.tracking(config):  # a tracker that was lost, or is new, gets the rows that there are
+                    return run.read("result.json")
             text = f"{run.path} has ended, but {listed(faults)}; its end is taken anew from the last checkpoint."
             warnings.warn(text, DamageWarning, stacklevel=2)
         with (
@@ -74,10 +77,12 @@ def _train(
 ) -> dict[str, Any]:
     """From the start, or from where the last checkpoint was written, to the result."""
     trainer = _prepared(config, run, watch)
-    status = trainer.train(reporter(on_progress))
-    trainer.note("end", status=status)
-    result = result_of(trainer, status)
-    run.end(result)
+    with run.tracking(config) as tracking:
+        run.watchers.append(tracking.take)
+        status = trainer.train(reporter(on_progress))
+        trainer.note("end", status=status)
+        result = result_of(trainer, status)
+        run.end(result)
     return result
 
 

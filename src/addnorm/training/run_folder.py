@@ -31,6 +31,7 @@ from addnorm.json_file import read_object
 from addnorm.manifest import FILE as MANIFEST
 from addnorm.manifest import DamageWarning, Manifest
 from addnorm.specification import files_in
+from addnorm.tracking.tracking import Tracking
 from addnorm.training.checkpoint import Checkpoints, reason
 from addnorm.training.identity import differences
 from addnorm.training.lock import FolderLock
@@ -54,6 +55,7 @@ class RunFolder:
         self.lock = FolderLock(self.path)
         self.manifest = Manifest(self.path)
         self.metrics = Metrics(self.path / METRICS)
+        self.watchers: list[Callable[[dict[str, Any]], None]] = []
 
     def check(self, config: RunConfig, *, resume: bool) -> None:
         """Refuse a folder that another run has, and a changed config.
@@ -241,7 +243,7 @@ class RunFolder:
             raise self._full(error) from error
 
     def append(self, row: dict[str, Any]) -> None:
-        """Append one row to the metrics.
+        """Append one row to the metrics, and tell those who watch.
 
         Raises:
             UserError: the disk is full or the folder cannot be written.
@@ -250,6 +252,12 @@ class RunFolder:
             self.metrics.append(row)
         except OSError as error:
             raise self._full(error) from error
+        for watcher in self.watchers:
+            watcher(row)
+
+    def tracking(self, config: RunConfig) -> Tracking:
+        """The trackers that mirror the rows while it is entered."""
+        return Tracking(config.track or (), self.path, self.metrics.path, asdict(config))
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the metrics."""
