@@ -40,5 +40,5 @@ def test_every_package_of_an_extra_is_used_by_some_module() -> None:
             continue
         for package in packages:
             name = {"pillow": "PIL"}.get(package, re.split(r"[ ;<>=]", package)[0])
-            uses = rf"(import|from) (torch\.utils\.)?{name}\b|(find_spec|import_module)\(\"{name}\"\)"
+            uses = rf"(import|from) (torch\.utils\.)?{name}\b|(find_spec|import_module)\(\"{name}[\".]"
             assert re.search(uses, source), (extra, name)
