@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 import addnorm
 from addnorm.cli import main
 
@@ -51,11 +53,39 @@ def test_a_task_in_one_file_learns_and_answers(tmp_path, capsys) -> None:
     assert len(capsys.readouterr().out.strip()) == 8
 
 
+def test_a_task_in_one_file_runs_by_itself() -> None:
+    answer = example("your_own_task").main(steps=3)
+    assert len(answer) == 8 and answer.isdigit()
+
+
+def test_a_fault_is_named_where_it_was_made() -> None:
+    assert example("diagnose_a_model").main() == ["dropped skip"]
+
+
+def test_without_transformers_the_fault_of_torchs_encoder_is_named() -> None:
+    file = example("diagnose_a_model")
+    file.llama = file.encoder
+    assert file.main() == ["mis-scaled branch"]
+
+
+def test_a_loop_of_ones_own_is_recorded() -> None:
+    rows = example("record_your_own_loop").main(steps=12)
+    assert [row["step"] for row in rows] == [0, 10]
+    assert all(len(row["state_rms"]) == len(row["blocks"]) == 4 for row in rows)
+
+
+def test_a_run_is_loaded_and_continues_a_text() -> None:
+    text = example("load_and_generate").main(steps=3)
+    assert text.startswith("ROMEO:") and len(text) > len("ROMEO:")
+
+
 def test_a_scheme_in_one_file_is_a_scheme() -> None:
     scaled = example("your_own_scheme").Scaled  # tests/test_testing.py and tests/cli/test_own_scheme.py do the rest
     assert addnorm.Transformer(scaled(), vocab_size=7, d_model=8, num_heads=2, num_layers=1).scheme.alpha == 0.5
 
 
-def test_every_example_has_a_test() -> None:
-    here = Path(__file__).read_text()
-    assert all(f'example("{file.stem}")' in here for file in EXAMPLES.glob("*.py"))
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
+def test_every_example_has_a_test_and_does_by_itself_what_the_test_calls(file: Path) -> None:
+    assert f'example("{file.stem}")' in Path(__file__).read_text()
+    assert file.read_text().endswith('\n\nif __name__ == "__main__":\n    main()\n')
+    assert callable(example(file.stem).main)
