@@ -18,6 +18,9 @@ def main() -> None:
         folder, config = Path(job["folder"]), job["config"]
         mode = os.environ.get("FAKE_WORKER", "")
         print(json.dumps({"event": "progress", "share": 0.5, "loss": 3.0}), flush=True)
+        if mode == f"warns at {config['scheme']}":
+            for text, urgent in (("a checkpoint is damaged", False), ("trackio is lost", True)):
+                print(json.dumps({"event": "warning", "text": text, "urgent": urgent}), flush=True)
         if mode == f"dies at {config['scheme']}":
             print("a last word", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from addnorm.cli.progress import Live
 from addnorm.studies.crew import Job
 from addnorm.studies.eta import RemainingTime, Work
 from addnorm.studies.runner import Signalled, StudyProgress, train_all
@@ -46,6 +47,18 @@ def test_a_run_that_fails_takes_no_other_with_it(
     assert sorted(failures) == ["plain-L1-lr0.002/seed-0", "plain-L1-lr0.002/seed-1"]
     assert all(words in error for error in failures.values())
     assert len((tmp_path / "runs" / "order.txt").read_text().splitlines()) == 4
+
+
+def test_what_is_lost_on_the_way_is_told_at_once_and_other_warnings_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_WORKER", "warns at plain")
+    seen: list[StudyProgress] = []
+    with Live() as live:
+        train_all(_jobs(tmp_path), 1, lambda now: (seen.append(now), live.of_comparison(now)), FAKE)
+    assert [now.message for now in seen if now.message and "is damaged" in now.message] != []
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("addnorm: run ")]
+    assert told == [f"addnorm: run plain-L1-lr0.002/seed-{k}: trackio is lost" for k in (0, 1)]
 
 
 def test_a_worker_that_cannot_start_is_said_for_every_run(tmp_path: Path) -> None:

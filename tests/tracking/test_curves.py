@@ -17,18 +17,18 @@ def test_a_training_row_gives_loss_gradient_rate_and_the_speed_since_the_row_bef
     row = {"event": "train", "step": 4, "loss": 2.5, "grad_norm": 0.7, "learning_rate": 0.01}
     first = curves.of(row | {"tokens": 1000, "wall_s": 2.0})
     assert first == {
-        "train/loss": 2.5,
-        "train/gradient_norm": 0.7,
-        "train/learning_rate": 0.01,
-        "train/tokens_per_s": 500.0,
+        "loss/train": 2.5,
+        "run/gradient_norm": 0.7,
+        "run/learning_rate": 0.01,
+        "run/tokens_per_s": 500.0,
     }
-    assert curves.of(row | {"tokens": 4000, "wall_s": 3.0})["train/tokens_per_s"] == 3000.0
-    assert "train/tokens_per_s" not in curves.of(row | {"tokens": 5000, "wall_s": 3.0})  # no time has passed
+    assert curves.of(row | {"tokens": 4000, "wall_s": 3.0})["run/tokens_per_s"] == 3000.0
+    assert "run/tokens_per_s" not in curves.of(row | {"tokens": 5000, "wall_s": 3.0})  # no time has passed
 
 
 def test_a_signal_row_gives_a_point_a_depth_and_none_for_what_was_not_measured() -> None:
     points = Curves().of({"event": "signal", "step": 0, "state_rms": [0.5, "inf"], "read_rms": ["nan", 1.0]})
-    assert points == {"state_rms/00": 0.5, "state_rms/01": float("inf"), "read_rms/01": 1.0}
+    assert points == {"signal_state_rms/00": 0.5, "signal_state_rms/01": float("inf"), "signal_read_rms/01": 1.0}
 
 
 @pytest.mark.parametrize("event", ["end", "skipped", "rollback"])
@@ -43,9 +43,9 @@ def test_the_same_points_reach_a_writer_of_scalars_and_what_logs_a_mapping() -> 
     for each in (writer, tracker):
         write = points_to(each)
         assert write is not None
-        write(7, {"train/loss": 1.0, "state_rms/00": 2.0})
-    assert scalars == [(7, "train/loss", 1.0), (7, "state_rms/00", 2.0)]
-    assert logged == [(7, {"train/loss": 1.0, "state_rms/00": 2.0})]
+        write(7, {"loss/train": 1.0, "state_rms/00": 2.0})
+    assert scalars == [(7, "loss/train", 1.0), (7, "state_rms/00", 2.0)]
+    assert logged == [(7, {"loss/train": 1.0, "state_rms/00": 2.0})]
     assert points_to("runs/rows.jsonl") is points_to(print) is None
 
 

@@ -27,7 +27,7 @@ def read(folder: Path) -> Any:
     return EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
 
 
-def steps(reader: Any, name: str = "train/loss") -> list[int]:
+def steps(reader: Any, name: str = "loss/train") -> list[int]:
     return [point.step for point in reader.Scalars(name)]
 
 
@@ -38,16 +38,19 @@ def test_every_row_is_there_with_its_value_and_the_time_of_training(rows: Any, s
         board.take(row)
     reader = read(folder)  # what is there while the run goes on
     board.close()
-    points = reader.Scalars("train/loss")
+    points = reader.Scalars("loss/train")
     assert [(point.step, round(point.value, 4)) for point in points] == [
         (s, round(5 - 0.1 * s, 4)) for s in range(1, 21)
     ]
     assert points[-1].wall_time - points[0].wall_time == pytest.approx(1.9)
     assert (
-        steps(reader, "validation/loss") == steps(reader, "state_rms/02") == steps(reader, "update_rms/00") == [10, 20]
+        steps(reader, "loss/validation")
+        == steps(reader, "signal_state_rms/02")
+        == steps(reader, "signal_update_rms/00")
+        == [10, 20]
     )
-    assert reader.Scalars("state_grad_norm/00")[0].value == 3.0
-    assert "update_rms/01" not in reader.Tags()["scalars"]
+    assert reader.Scalars("signal_state_grad_norm/00")[0].value == 3.0
+    assert "signal_update_rms/01" not in reader.Tags()["scalars"]
 
 
 def test_a_killed_run_that_goes_on_has_each_step_once(rows: Any, store: Callable[..., Path]) -> None:
@@ -83,12 +86,12 @@ def test_a_training_that_is_killed_and_resumed_has_the_curves_of_its_rows(tmp_pa
     assert not (run / "result.json").exists()
     subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
     reader, found = read(run), RunFolder(run).rows()
-    for event, name, field in (("train", "train/loss", "loss"), ("validation", "validation/loss", "loss")):
+    for event, name, field in (("train", "loss/train", "loss"), ("validation", "loss/validation", "loss")):
         expected = [(row["step"], row[field]) for row in found if row["event"] == event]
         assert [point.step for point in reader.Scalars(name)] == [step for step, _ in expected]
         assert [point.value for point in reader.Scalars(name)] == pytest.approx([value for _, value in expected])
     signals = [row for row in found if row["event"] == "signal"]
-    assert steps(reader, "state_rms/02") == [row["step"] for row in signals]
+    assert steps(reader, "signal_state_rms/02") == [row["step"] for row in signals]
 
 
 def test_a_recorder_writes_to_torchs_writer(tmp_path: Path) -> None:

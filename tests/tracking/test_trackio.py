@@ -50,9 +50,9 @@ def test_a_killed_run_that_goes_on_has_each_step_once(database: Path, rows: Any,
     tracker.close()
     ((run, found),) = curves(database).items()
     assert run == json.loads((folder / "trackio.json").read_text())["id"] != before
-    assert [step for step, _ in found["train/loss"]] == list(range(1, 21))
-    assert found["train/loss"][4][1] == pytest.approx(4.5)
-    assert found["state_rms/02"] == [(10, 0.3), (20, 0.3)]
+    assert [step for step, _ in found["loss/train"]] == list(range(1, 21))
+    assert found["loss/train"][4][1] == pytest.approx(4.5)
+    assert found["signal_state_rms/02"] == [(10, 0.3), (20, 0.3)]
 
 
 @pytest.mark.slow

@@ -8,17 +8,19 @@ from typing import Any
 
 Point = dict[str, float]
 
-TRAIN = {"loss": "train/loss", "grad_norm": "train/gradient_norm", "learning_rate": "train/learning_rate"}
+TRAIN = {"loss": "loss/train", "grad_norm": "run/gradient_norm", "learning_rate": "run/learning_rate"}
+SIGNAL = "signal_"
+"""Before the measures by depth: trackers sort by name, and losses are looked at first."""
 BY_DEPTH = ("state_rms", "state_grad_norm", "read_rms", "update_rms", "weight_grad_norm", "update_ratio")
 
 
 class Curves:
     """Points of the rows of one run, taken in their order.
 
-        train/loss, train/gradient_norm (before clipping), train/learning_rate   of the step
-        train/tokens_per_s        (tokens - tokens before) / (seconds - seconds before), from one such row to the next
-        validation/loss
-        state_rms/07 ...          what the probe measured at sublayer 7, counted from 0: see `addnorm.probes.signal`
+        loss/train, run/gradient_norm (before clipping), run/learning_rate   of the step
+        run/tokens_per_s           (tokens - tokens before) / (seconds - seconds before), from one such row to the next
+        loss/validation
+        signal_state_rms/07 ...    what the probe measured at sublayer 7, counted from 0: see `addnorm.probes.signal`
 
     The speed is taken from the rows, so that the same rows give the same points whenever they are read.
     """
@@ -32,15 +34,15 @@ class Curves:
         if event == "train":
             return {TRAIN[name]: float(row[name]) for name in TRAIN if name in row} | self._speed(row)
         if event == "validation":
-            return {"validation/loss": float(row["loss"])}
+            return {"loss/validation": float(row["loss"])}
         if event == "signal":
-            return by_depth({name: row[name] for name in BY_DEPTH if name in row})
+            return by_depth({SIGNAL + name: row[name] for name in BY_DEPTH if name in row})
         return {}
 
     def _speed(self, row: Mapping[str, Any]) -> Point:
         tokens, wall_s = float(row["tokens"]) - self._tokens, float(row["wall_s"]) - self._wall_s
         self._tokens, self._wall_s = float(row["tokens"]), float(row["wall_s"])
-        return {"train/tokens_per_s": tokens / wall_s} if wall_s > 0 else {}
+        return {"run/tokens_per_s": tokens / wall_s} if wall_s > 0 else {}
 
 
 def by_depth(measures: Mapping[str, Any], names: list[str] | None = None) -> Point:
