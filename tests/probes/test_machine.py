@@ -110,3 +110,11 @@ def test_a_containers_quota_counts(monkeypatch):
     assert usable_cores() == 0.5
     monkeypatch.setattr(probe, "_cgroup", lambda file, otherwise: otherwise)
     assert usable_cores() >= 1
+
+
+def test_a_processor_that_lacks_what_onednn_asks_for_has_no_rate_of_it(monkeypatch):
+    def refuse(x, weight):
+        raise RuntimeError("mkldnn_linear: bf16 path needs the cpu support avx_ne_convert")
+
+    monkeypatch.setattr(probe.F, "linear", refuse)
+    assert probe._onednn_rate(16, torch.float32) is None

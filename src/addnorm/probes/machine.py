@@ -143,10 +143,14 @@ def _linear_rate(d_model: int, precision: torch.dtype) -> float:
     return _gflop(d_model) / seconds(lambda: F.linear(x, weight))
 
 
-def _onednn_rate(d_model: int, precision: torch.dtype) -> float:
+def _onednn_rate(d_model: int, precision: torch.dtype) -> float | None:
+    """None where the processor lacks what oneDNN asks for this precision, as one without AVX-512 does for bfloat16."""
     x = torch.randn(TOKENS, d_model).to(precision).to_mkldnn()
     weight = torch.randn(4 * d_model, d_model).to(precision).to_mkldnn()
-    return _gflop(d_model) / seconds(lambda: F.linear(x, weight))
+    try:
+        return _gflop(d_model) / seconds(lambda: F.linear(x, weight))
+    except RuntimeError:
+        return None
 
 
 def _gflop(d_model: int) -> float:
