@@ -93,4 +93,5 @@ def check_installed(names: Sequence[str]) -> None:
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"track={name} needs the package {name}; run: pip install 'addnorm[track]'")
+            remedy = "run: pip install 'addnorm[track]', or leave it out with --track none."
+            raise UserError(f"track={name} needs the package {name}; {remedy}")
