@@ -1,7 +1,7 @@
 """Make the tutorial's pages and notebooks, in English and Chinese, from one source.
 
 python scripts/build_tutorial.py          pages and notebooks from the stored run
-python scripts/build_tutorial.py --run    run all cells first: four minutes on two cores
+python scripts/build_tutorial.py --run    run all cells first: 430 seconds of processor time, on two cores
 
 scripts/tutorial/cells.py has the code once. The prose of a language has a line `@cell NAME | caption` where a cell
 stands, and `{{path:format}}` where it quotes the run; so a page, its notebook and the numbers cannot differ.
