@@ -667,7 +667,7 @@ draw(axes, by_layers(placed), "layers", "validation loss, nats a byte", log=Fals
 axes.axhline(results["unigram"], color="#5a6169", linewidth=0.8)
 axes.text(4.2, results["unigram"], "frequency of each byte alone", va="top")
 axes.legend(loc="lower right", ncols=2, frameon=False)
-axes.set_ylim(bottom=2.5)
+_ = axes.set_ylim(bottom=2.5)
 
 # %% single
 schemes = ("pre-norm", "pre-post-norm")
