@@ -125,7 +125,7 @@ def test_new_folders_are_named_by_time_and_resume_takes_the_newest(tmp_path, mon
 def test_compare_prints_the_table_the_answers_and_where_the_report_is(compared):
     folder, seen = compared
     assert seen.code == 0, seen.err
-    for word in ("val.", "loss", "post-norm", "1 layer", "2 layers", "Do shallow nets need residuals?"):
+    for word in ("val.", "loss", "post-norm", "1 layer", "2 layers", "Which schemes train at 1 layer?"):
         assert word in seen.out
     assert seen.out.splitlines()[-1].endswith("results in arms; open arms/report.html")
     assert (folder / "arms" / "report.html").exists()

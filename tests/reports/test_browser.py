@@ -8,11 +8,13 @@ import shutil
 import subprocess
 from html import escape, unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from addnorm.reports.page import page
 from reports.example_results import example_results
+from reports.test_page import sweep
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -47,30 +49,64 @@ document.getElementById("frame").onload = () => {{
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH")
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("width", [360, 1920])
 def test_the_page_works_in_a_browser(tmp_path: Path, width: int) -> None:
-    probe = tmp_path / "probe.html"
-    probe.write_text(PROBE.format(width=width, page=escape(page(example_results()), quote=True)))
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--window-size=1400,900",
-    ]
-    dump = subprocess.run(
-        [str(BROWSER), *flags, "--virtual-time-budget=4000", "--dump-dom", probe.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout
-    found = re.search(r'<pre id="report">(.*?)</pre>', dump, flags=re.DOTALL)
-    assert found, dump[-2000:]
-    report = json.loads(unescape(found[1]))
+    report = _seen(PROBE.format(width=width, page=escape(page(example_results()), quote=True)), tmp_path)
     assert report["errors"] == [] and report["script"]
     assert report["scroll"] <= report["width"] == width  # no horizontal scrolling
     assert report["curves"] == 6 and report["maps"] == 6
     assert report["moved"] and report["mapped"], "arrow keys read curves and maps"
     assert report["sorted"] == "ascending" and report["losses"] == sorted(report["losses"])
     assert report["theme"] in ("dark", "light")
+
+
+WIDTHS = """<script>
+const found = {}, frames = [...document.querySelectorAll("iframe")];
+let left = frames.length;
+for (const frame of frames) frame.onload = () => {
+  const doc = frame.contentDocument, box = doc.querySelector("#comparison .scroll");
+  const bottom = (name) => doc.querySelector(name).getBoundingClientRect().bottom;
+  const card = getComputedStyle(doc.querySelector(".comparison tbody tr:nth-child(2)")).display === "block";
+  const sizes = { page: doc.documentElement.scrollWidth, table: box.scrollWidth, room: box.clientWidth };
+  found[frame.clientWidth] = { ...sizes, card, chart: bottom("#curves .plot svg"), maps: bottom(".map svg") };
+  if (--left) return;
+  const out = document.createElement("pre");
+  document.body.append(Object.assign(out, { id: "report", textContent: JSON.stringify(found) }));
+};
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH")
+@pytest.mark.slow
+def test_a_sweeps_table_is_whole_at_every_width_and_the_first_screen_has_curves_and_maps(tmp_path: Path) -> None:
+    widths = (390, 1100, 1440, 1920)
+    found = _seen("".join(_frame(sweep(), width) for width in widths) + WIDTHS, tmp_path)
+    for width in widths:
+        seen = found[str(width)]
+        assert seen["page"] <= width and seen["table"] <= seen["room"], (width, seen)
+    assert found["390"]["card"] and not found["1440"]["card"]
+    seen = _seen(_frame(example_results(), 1440) + WIDTHS, tmp_path)["1440"]
+    assert seen["chart"] <= 900 and seen["maps"] <= 900
+
+
+def _frame(results: dict[str, Any], width: int) -> str:
+    text = escape(page(results), quote=True)
+    return f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{text}"></iframe>'
+
+
+def _seen(body: str, folder: Path) -> dict[str, Any]:
+    """What a page's script reports."""
+    probe = folder / "probe.html"
+    probe.write_text(body)
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder / 'profile'}",
+        "--window-size=2000,900",
+    ]
+    words = [str(BROWSER), *flags, "--virtual-time-budget=4000", "--dump-dom", probe.as_uri()]
+    dump = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r'<pre id="report">(.*?)</pre>', dump, flags=re.DOTALL)
+    assert found, dump[-2000:]
+    return json.loads(unescape(found[1]))

@@ -11,7 +11,10 @@ import pytest
 
 from addnorm.reports.page import page
 from addnorm.reports.page_data import MEASURES
+from addnorm.reports.rate_chart import rate_charts
+from addnorm.reports.verdict_lines import verdict_lines
 from addnorm.studies.spec import CompareConfig
+from addnorm.studies.verdict import NOT_ASKED
 from reports.example_results import example_results
 
 NASTY = '<img src=x onerror=alert(1)> & "q" \'</script><!--'
@@ -108,17 +111,18 @@ def test_every_number_of_the_table_is_the_stored_one(read: Reader) -> None:
         assert float(cells["parameters"]["data-value"] or "") == arm["parameters"]
 
 
-def test_the_answers_come_first_and_the_sections_have_headings(text: str, read: Reader) -> None:
+def test_the_verdicts_come_first_and_the_sections_have_headings(text: str, read: Reader) -> None:
     results = example_results()
     assert read.headings[0] == ("h1", results["title"])
     assert [name for tag, name in read.headings if tag == "h2"] == [
+        "Learning curves",
+        "Gradients through depth",
         "Answers",
         "Comparison",
-        "Learning curves",
-        "Signal through depth",
         "Schemes",
         "Method",
     ]
+    assert text.index('class="verdict-lines"') < text.index('id="curves"')
     for item in results["answers"]:
         assert ("h3", item["question"]) in read.headings
         assert item["answer"] in text
@@ -238,3 +242,54 @@ def test_the_command_has_the_flags_that_differ_from_the_defaults() -> None:
     assert "addnorm compare --no-bias --schemes pre-norm &#x27;layer-scale(init=0.1)&#x27; --layers 3</code>" in page(
         results
     )
+
+
+def test_what_a_comparison_does_not_ask_stands_nowhere() -> None:
+    results = example_results()
+    results["answers"] += [
+        {"question": "Where should the norm go?", "answer": f"{NOT_ASKED}: it needs two.", "figures": {}}
+    ]
+    assert "Where should the norm go?" not in page(results)
+
+
+def test_each_depth_has_a_line_of_verdicts_in_words_and_shapes() -> None:
+    lines = verdict_lines(example_results())
+    deep, shallow = lines.split("<li><b>")[1:]
+    assert deep.startswith("24 layers") and shallow.startswith("2 layers")
+    for group in re.findall(r"<li>(<span class=.*?)</li>", deep + shallow):
+        assert re.match(r'<span class="verdict [a-z]+"><svg[^>]*><path[^>]*/></svg>[a-z ]+</span>', group), group
+    assert re.search(r"does not train</span> <span>post-norm</span>, <span>plain</span>", deep)
+    assert "<span>mhc −0.022</span>" in deep and "<span>pre-norm" not in lines
+
+
+def sweep() -> dict[str, Any]:
+    """The example at three learning rates, of which the largest diverges for one scheme."""
+    results = example_results()
+    arms = []
+    for rate, worse in ((0.001, 0.2), (0.004, 0.0), (0.016, 0.1)):
+        for arm in results["arms"]:
+            stored = dict(arm["validation_loss"])
+            stored["mean"] = "inf" if rate == 0.016 and arm["scheme"] == "plain" else float(stored["mean"]) + worse
+            name = f"{arm['scheme']}-L{arm['layers']}-lr{rate:g}"
+            arms.append({**arm, "id": name, "learning_rate": rate, "validation_loss": stored})
+    return {**results, "arms": arms}
+
+
+def test_a_sweep_is_drawn_over_its_rates_with_the_best_of_each_scheme_ringed() -> None:
+    assert rate_charts(example_results()) == ""
+    drawn = rate_charts(sweep())
+    assert drawn.count('class="chart"') == 2  # one a depth
+    first = drawn[: drawn.index("</figure>")]
+    assert first.count("<circle") == 6 and first.count('class="mean"') == 6  # schemes
+    assert "<b>pre-norm</b> best at 0.004 with 2.353" in first
+    assert first.count("l10,10m0,-10l-10,10") == 1  # the rate at which plain diverges
+    for rate in ("0.001", "0.004", "0.016"):
+        assert f">{rate}</text>" in first
+
+
+def test_the_load_of_the_machine_stands_beside_the_speeds() -> None:
+    results = example_results()
+    assert "the load of the machine was not recorded" in page(results)
+    results["load"] = [{"before": 1.9, "after": 3.2, "cores": 2, "workers": 2}]
+    text = page(results)
+    assert "load average 1.9 before the first, 3.2 after the last" in text and "speeds may be off" in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from addnorm.errors import UserError
 from addnorm.files import write_json
 from addnorm.json_file import read_object
 from addnorm.kernels import native
-from addnorm.probes.machine import free_memory_bytes, measure, usable_cores
+from addnorm.probes.machine import free_memory_bytes, load_average, measure, usable_cores
 from addnorm.training.environment import describe
 from addnorm.version import __version__
 
@@ -98,7 +97,7 @@ def run(
 def outcome(row: Row, command: str, progress: OnProgress = lambda share: None) -> dict[str, Any]:
     """One row with what was measured, as plain data."""
     gc.collect()  # or the last row's models would be collected in the midst of this one
-    load_before, began = _load(), time.perf_counter()
+    load_before, began = load_average(), time.perf_counter()
     result = row.measure(progress)
     return {
         **described(row),
@@ -165,10 +164,6 @@ def _figure(figure: Figure) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _load() -> float | None:
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 @contextmanager

@@ -67,10 +67,15 @@ class Machine:
         return next(item for item in self.products if (item.d_model, item.precision) == (d_model, precision))
 
 
+def load_average() -> float | None:
+    """Processes that ran or waited for a core in the last minute, on average; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 @torch.no_grad()
 def measure() -> Machine:
     """Measure the machine with as many threads as torch has now."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    load = load_average()
     one = torch.ones(1)
     return Machine(
         cores=usable_cores(),

@@ -56,8 +56,9 @@ def metrics_html(results: dict[str, Any]) -> str:
         "what is said of the difference to the baseline."
     )
     return (
-        f'<section id="metrics" aria-labelledby="metrics-heading"><h2 id="metrics-heading">{escape(heading(results))}'
-        f'</h2><div class="scroll" role="region" aria-labelledby="metrics-heading" tabindex="0"><table '
+        '<section id="metrics" class="broad" aria-labelledby="metrics-heading"><h2 id="metrics-heading">'
+        f"{escape(heading(results))}"
+        '</h2><div class="scroll" role="region" aria-labelledby="metrics-heading" tabindex="0"><table '
         f'class="comparison"><caption>{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></section>"
     )

@@ -94,7 +94,7 @@ class Curves {
     this.hidden = new Set();
     this.cursor = null;
     root.hidden = false;
-    root.innerHTML = '<div class="controls"></div><fieldset class="toggle-set" style="border:0;padding:0;margin:0 0 1rem"></fieldset>' +
+    root.innerHTML = '<div class="controls"></div><fieldset class="toggle-set"></fieldset>' +
       '<div class="with-readout"><div class="plot" tabindex="0" role="slider" aria-label="Read the curves at"></div><div class="readout"></div></div><p class="lead" style="font-size:.875rem;margin-top:.5rem">Thin lines are single seeds. To read the curves, point or tap, or focus the chart and use the arrow keys.</p>';
     this.plot = root.querySelector(".plot");
     this.readout = root.querySelector(".readout");

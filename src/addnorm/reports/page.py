@@ -13,9 +13,11 @@ from addnorm.errors import UserError
 from addnorm.reports import charts, diagrams, numbers, page_data, page_table, palette
 from addnorm.reports.arm_scores import metrics_html
 from addnorm.reports.command import reproduce
+from addnorm.reports.rate_chart import rate_charts
 from addnorm.reports.series import all_series
 from addnorm.reports.table import ArmRow, depths, rows
-from addnorm.reports.wording import headline, markup_in_words_of
+from addnorm.reports.verdict_lines import verdict_lines
+from addnorm.reports.wording import asked, headline, load_note, markup_in_words_of
 
 # The page stays below half a megabyte; what is left for the scripts' data follows from the rest.
 MOST_BYTES = 480_000
@@ -33,10 +35,12 @@ def page(results: dict[str, Any]) -> str:
         "title": escape(results["title"]),
         "version": escape(str(results.get("addnorm", ""))),
         "colours": palette.css_variables(),
-        "style": _asset("report.css"),
-        "script": "\n".join(map(_asset, ("curves.js", "maps.js", "report.js"))),
+        "style": f"{_asset('report.css')}\n{page_table.labels()}",
+        "script": "\n".join(map(_asset, ("curves.js", "maps.js", "report.js", "theme.js"))),
         "facts": _facts(results),
+        "verdicts": _verdicts(results),
         "answers": _answers(results),
+        "rates": rate_charts(results),
         "table": page_table.table(results),
         "meanings": page_table.meanings(results),
         "metrics": metrics_html(results),
@@ -50,7 +54,7 @@ def page(results: dict[str, Any]) -> str:
         "specification": pairs(results.get("spec") or {}),
     }
     template = Template(markup_in_words_of(results, _asset("report.html")))
-    for name in ("answers", "table", "meanings", "curves", "statistics", "schemes", "script"):
+    for name in ("answers", "rates", "table", "meanings", "curves", "statistics", "schemes", "script"):
         parts[name] = markup_in_words_of(results, parts[name])
     room = MOST_BYTES - len(template.substitute(parts, data="").encode())
     return template.substitute(parts, data=page_data.page_data(results, room))
@@ -101,15 +105,17 @@ def _day(created: Any) -> str:
 def _answers(results: dict[str, Any]) -> str:
     articles = "".join(
         f"<article><h3>{escape(item['question'])}</h3><p>{escape(item['answer'])}</p></article>"
-        for item in results.get("answers") or ()
+        for item in asked(results)
     )
+    if not articles:
+        return "<p>This comparison asks no question; see the table.</p>"
+    return f'<div class="answers">{articles}</div>'
+
+
+def _verdicts(results: dict[str, Any]) -> str:
     first = headline(results)
     alert = f'<p class="alert" role="note">{escape(first)}</p>' if first else ""
-    return alert + (
-        f'<div class="answers">{articles}</div>'
-        if articles
-        else "<p>This comparison asks no question; see the table.</p>"
-    )
+    return alert + verdict_lines(results)
 
 
 def _curves(results: dict[str, Any]) -> str:
@@ -173,7 +179,7 @@ def _reference(text: str) -> str:
 
 def _statistics(results: dict[str, Any]) -> str:
     if results.get("notes"):
-        return _notes([*results["notes"], *_READING])
+        return _notes([*results["notes"], *_READING, load_note(results)])
     compared = [row for row in rows(results) if row.cells["difference"].half_width is not None]
     times = {arm["layers"]: arm["equal_time_s"] for arm in results["arms"] if arm.get("equal_time_s")}
     spans = ", ".join(f"{numbers.seconds(time)} at {numbers.layers(layers)}" for layers, time in sorted(times.items()))
@@ -187,7 +193,7 @@ def _statistics(results: dict[str, Any]) -> str:
         f"Equal time is the time in which the fastest run of a depth spends its budget{f' ({spans})' if spans else ''}."
         " Slower schemes are read in the middle of their schedule there.",
     ]
-    return _notes([*notes, *_READING])
+    return _notes([*notes, *_READING, load_note(results)])
 
 
 def _notes(notes: Iterable[str]) -> str:

@@ -35,6 +35,13 @@ def table(results: dict[str, Any]) -> str:
     return f'<table class="comparison">{_caption(results)}{_head(rates)}{"".join(bodies)}</table>'
 
 
+def labels() -> str:
+    """CSS that writes its column's heading before a cell, where there is a card an arm instead of a table."""
+    named = {"learning_rate": "learning rate", "n": "n", **{column.key: column.heading for column in COLUMNS}}
+    rules = [f'.comparison [data-key="{key}"]::before {{ content: "{heading}"; }}' for key, heading in named.items()]
+    return "@media (max-width: 82rem) {\n" + "\n".join(rules) + "\n}"
+
+
 def verdict(word: str) -> str:
     """The verdict with its shape."""
     kind, shape = _VERDICTS.get(word, ("same", ""))
@@ -87,7 +94,8 @@ def _line(row: ArmRow, rates: bool, reach: float) -> str:
         cells.append(f'<td data-key="learning_rate" data-value="{rate!r}">{rate:g}</td>')
     loss, *others = [_cell(row.cells[column.key], column, reach) for column in COLUMNS]
     seeds = row.cells["validation_loss"].n
-    cells += [loss, f'<td data-key="n" data-value="{seeds or ""}">{seeds or numbers.NONE}</td>', *others]
+    count = f'<td data-key="n" data-value="{seeds or ""}">{seeds or numbers.NONE}</td>'
+    cells += [loss, count, *others]
     return f'<tr data-arm="{escape(row.arm["id"], quote=True)}">{"".join(cells)}</tr>'
 
 
@@ -98,7 +106,8 @@ def _cell(cell: Cell, column: Column, reach: float) -> str:
         "" if column.kind == "count" or column.key == "activation_ratio" else f'<span class="pm">{cell.interval}</span>'
     )
     picture = _whisker(cell, reach) if column.kind == "difference" else ""
-    return f'<td data-key="{column.key}" data-value="{value}"{half}>{cell.text}{interval}{picture}</td>'
+    named = f'data-key="{column.key}" data-value="{value}"{half}'
+    return f"<td {named}>{cell.text}{interval}{picture}</td>"
 
 
 def _reach(group: Sequence[ArmRow]) -> float:

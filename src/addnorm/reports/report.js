@@ -1,17 +1,5 @@
 "use strict";
-// Theme, sorting, and the start of the drawings. Without scripts the table, the answers and still curves remain.
-
-function theme() {
-  const root = document.documentElement, button = document.getElementById("theme");
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
-  const name = () => { button.textContent = isDark() ? "Light" : "Dark"; button.setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} colours`); };
-  if (["#dark", "#light"].includes(location.hash)) root.dataset.theme = location.hash.slice(1);
-  button.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; name(); });
-  dark.addEventListener("change", name);
-  button.hidden = false;
-  name();
-}
+// Sorting, and the start of the drawings. Without scripts the table, the answers and still curves remain.
 
 // Numbers by their stored value, not finite ones last; words by the alphabet; a third click restores the stored order.
 function sortable(table) {
@@ -49,7 +37,6 @@ function sortable(table) {
 
 (function start() {
   const data = JSON.parse(document.getElementById("data").textContent);
-  theme();
   sortable(document.querySelector(".comparison"));
   new Curves(document.getElementById("curves-live"), data);
   document.documentElement.classList.add("js");

@@ -154,6 +154,6 @@ def _reasons(results: dict[str, Any]) -> Iterator[Text | Padding]:
 
 
 def _answers(results: dict[str, Any]) -> Iterator[Text | Padding]:
-    for item in results.get("answers") or ():
+    for item in wording.asked(results):
         yield Text(f"\n{item['question']}", style="bold")
         yield Padding(Text(item["answer"]), (0, 0, 0, 2))

@@ -6,7 +6,10 @@
   if (["#dark", "#light"].includes(location.hash)) root.dataset.theme = location.hash.slice(1);
   else if (kept === "dark" || kept === "light") root.dataset.theme = kept;
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
-  const name = () => { button.textContent = isDark() ? "Light" : "Dark"; };
+  const name = () => {
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} colours`);
+  };
   button.hidden = false;
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";

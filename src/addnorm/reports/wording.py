@@ -5,9 +5,11 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from addnorm.studies.verdict import NOT_EVEN
+from addnorm.studies.verdict import NOT_ASKED, NOT_EVEN
 
 _NATS, _CHANCE = "nats per token", "unigram entropy"
+BUSY = 0.25
+"""Load of others, for each core, from which on speeds are doubted."""
 
 
 def loss_name(results: dict[str, Any]) -> str:
@@ -52,6 +54,32 @@ def in_words_of(results: dict[str, Any], text: str) -> str:
         if chance_name(results) == _CHANCE
         else text.replace(what, "knows no input").replace(_CHANCE, chance_name(results))
     )
+
+
+def asked(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The questions that this comparison asks, with their answers."""
+    return [item for item in results.get("answers") or () if not item["answer"].startswith(NOT_ASKED)]
+
+
+def load_note(results: dict[str, Any]) -> str:
+    """What else the machine did while speed was measured.
+
+    >>> load_note({"load": [{"before": 0.12, "after": 2.04, "cores": 2, "workers": 2}]})
+    'Speed: 2 runs at a time on 2 cores; load average 0.1 before the first, 2.0 after the last.'
+    >>> load_note({})
+    'Speed: the load of the machine was not recorded.'
+    """
+    rounds = [row for row in results.get("load") or () if row.get("before") is not None]
+    if not rounds:
+        return "Speed: the load of the machine was not recorded."
+    first, last = rounds[0], rounds[-1]
+    busy = first["before"] > BUSY * first["cores"]
+    said = (
+        f"Speed: {last['workers']} run{'s' * (last['workers'] != 1)} at a time on {last['cores']} "
+        f"core{'s' * (last['cores'] != 1)}; load average {first['before']:.1f} before the first, "
+        f"{last['after']:.1f} after the last."
+    )
+    return f"{said} Others were at work on this machine: speeds may be off." if busy else said
 
 
 def headline(results: dict[str, Any]) -> str | None:

@@ -11,9 +11,8 @@ from addnorm.studies.decision import BETTER, EQUAL, NOT_DECIDED, WORSE, Decision
 from addnorm.studies.measured import Measured
 from addnorm.studies.spec import CompareConfig
 from addnorm.studies.statistics import Estimate, estimate, paired_difference
-from addnorm.studies.verdict import DOES_NOT_TRAIN, TOO_SHORT, beside, with_interval
+from addnorm.studies.verdict import DOES_NOT_TRAIN, NOT_ASKED, TOO_SHORT, beside, with_interval
 
-NOT_ASKED = "Not asked by this comparison"
 PLAIN, PRE_NORM = "plain", "pre-norm"
 # Schemes that differ in where the norms stand and in nothing else.
 NORM_PLACES = ("pre-norm", "post-norm", "pre-post-norm", "peri-norm", "sandwich-norm", "res-post-norm")

@@ -15,6 +15,7 @@ from addnorm.consent import trusting
 from addnorm.errors import UserError
 from addnorm.files import append_json_line, finite, read_json_lines
 from addnorm.interop.start import start_from
+from addnorm.probes.machine import load_average
 from addnorm.studies.aggregate import groups, rows
 from addnorm.studies.answers import answers
 from addnorm.studies.crew import WORKER, Job
@@ -79,12 +80,16 @@ def _compared(
         # The error is shared out over the looks: who looks often finds something.
         now = replace(spec, seeds=seeds, error=spec.error / len(rounds))
         jobs = [_job(run, store) for run in runs(now) if not store.has_ended(run)]
+        workers, before = spec.workers or cores(), load_average()
         try:
-            failures = train_all(jobs, spec.workers or cores(), progress, command)
+            failures = train_all(jobs, workers, progress, command)
         except Signalled as stop:
             raise Interrupted(store.folder, stop.signal_number) from None
         finally:
-            append_json_line(store.folder / TIMES, {"wall_s": time.monotonic() - began, "runs": len(jobs)})
+            seen = {"before": before, "after": load_average(), "cores": cores(), "workers": workers}
+            append_json_line(
+                store.folder / TIMES, {"wall_s": time.monotonic() - began, "runs": len(jobs), "load": seen}
+            )
             began = time.monotonic()
         results = finite(conclude(now, store, failures))
         results |= {"spec": finite(asdict(spec)), "looks": {"planned": rounds, "seeds": seeds, "error": now.error}}
@@ -156,6 +161,7 @@ def conclude(spec: CompareConfig, store: Store, failures: Mapping[str, str]) -> 
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_s": sum(float(row.get("wall_s", 0)) for row in read_json_lines(store.folder / TIMES)),
+        "load": [row["load"] for row in read_json_lines(store.folder / TIMES) if row.get("runs") and "load" in row],
         "arms": [{**row, "verdict_text": _in_unit(row["verdict_text"], unit)} for row in rows(spec, found)],
         "answers": [{**item, "answer": _in_unit(item["answer"], unit)} for item in answers(spec, found)],
         "failures": [{"run": name, "error": error} for name, error in failures.items()],

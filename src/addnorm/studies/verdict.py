@@ -15,6 +15,8 @@ TOO_SHORT = "too short to tell"
 NOT_EVEN = "Not even the baseline"
 """How the note begins that goes before all else."""
 NO_RUN = "no run ended"
+NOT_ASKED = "Not asked by this comparison"
+"""How the answer begins to a question that it has no figures for."""
 DECIDED = (BETTER, WORSE, EQUAL, NOT_DECIDED)
 """The words for a difference; the others are for arms that are not compared."""
 
