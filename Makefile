@@ -1,5 +1,6 @@
 # make demo: install and compare schemes.  make test, make check, make test-triton: what CI runs, each test once.
-# make test-fast: the tests that take less than a second, for between two edits.  make format, make clean.
+# make test-fast: the tests that take less than a second, for between two edits.  make docs: the site.
+# make format, make clean.
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive HF_HUB_O
 # Files go to the processes whole, so that what a file trains once is not trained in both.
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q
 
-.PHONY: demo test test-fast test-triton check format clean
+.PHONY: demo test test-fast test-triton check docs format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/addnorm compare
@@ -33,12 +34,16 @@ check: $(VENV)/.installed-for-tests
 	$(BIN)/pyrefly check
 	$(PYTEST) -n 2 --doctest-modules --ignore-glob='*/gpu/*_kernels.py' --ignore-glob='*/gpu/*_launch.py' src tests/test_conformance.py
 
+# Into site/; `python -m http.server --directory site` shows it. A link that leads nowhere fails.
+docs: $(VENV)/.installed-for-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m scripts.build_site site
+
 format: $(VENV)/.installed-for-tests
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: a second make installs nothing; a changed pyproject.toml or constraints.txt installs again.
@@ -59,6 +64,10 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 $(VENV)/.installed-for-tests: $(VENV)/.installed
 	$(PIP_INSTALL) --editable '.[dev,oracles]'
 	$(PIP_INSTALL) --no-deps torchscale==0.3.0
+	@touch $@
+
+$(VENV)/.installed-for-docs: $(VENV)/.installed
+	$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
 
 # 198 MB to fetch and 691 MB on disk, for eight tests.

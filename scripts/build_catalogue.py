@@ -60,7 +60,7 @@ def page() -> str:
     """The whole page."""
     names = schemes.names()
     head = HEAD.format(count=len(names))
-    return "\n".join([head, *_table(names), *(_section(name) for name in names)]) + "\n"
+    return "\n".join([head, *table(names), *(section(name) for name in names)]) + "\n"
 
 
 def drawings() -> dict[str, str]:
@@ -91,7 +91,8 @@ def results() -> dict[str, dict[str, Any]]:
     return {claim["name"]: claim for claim in stored}
 
 
-def _table(names: tuple[str, ...]) -> list[str]:
+def table(names: tuple[str, ...]) -> list[str]:
+    """One row a scheme."""
     rows = [
         "| scheme | oracle | value | gradient | certificate | claims |",
         "|---|---|---|---|---|---|",
@@ -158,7 +159,8 @@ def _name_of(claim: Any) -> str:
     return claim.__module__.rpartition(".")[2].replace("_", "-")
 
 
-def _section(name: str) -> str:
+def section(name: str) -> str:
+    """What is known about one scheme."""
     about, scheme = describe(name), schemes.get(name)()
     picture = f"![{about.label}: {diagrams.sentence(scheme.diagram)}](diagrams/{_drawing(name)})"
     lines = [f"\n## {name}\n", about.title, "", "```", about.equation, "```", "", picture, ""]
