@@ -38,20 +38,27 @@ def stage() -> None:
     shutil.rmtree(SOURCE, ignore_errors=True)
     docs = SOURCE / "pages" / "docs"
     shutil.copytree(ROOT / "docs", docs)
+    shutil.copytree(ROOT / "examples", SOURCE / "pages" / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "benchmarks" / "results", SOURCE / "pages" / "benchmarks" / "results")
     for name in PAGES:
-        text = (ROOT / name).read_text(encoding="utf-8")
-        for old, new in RENAMED.items():
-            text = text.replace(f"]({old})", f"]({new})")
-        (SOURCE / "pages" / name).write_text(text, encoding="utf-8")
+        shutil.copy(ROOT / name, SOURCE / "pages" / name)
+    for page in (SOURCE / "pages").rglob("*.md"):
+        page.write_text(on_the_site(page.read_text(encoding="utf-8")), encoding="utf-8")
     (SOURCE / "pages" / "NOTICE.md").write_text(f"# Notice\n\n```text\n{(ROOT / 'NOTICE').read_text()}```\n")
     examples = SOURCE / "pages" / "examples"
-    examples.mkdir()
     shown = [f"## {file.name}\n\n{fenced(file)}" for file in sorted((ROOT / "examples").glob("*.py"))]
     (examples / "README.md").write_text("\n".join(["# Examples\n", *shown]))
     decisions = [f"- [{title(file)}]({file.name})" for file in sorted((docs / "decisions").glob("*.md"))]
     (docs / "decisions" / "README.md").write_text("\n".join(["# Decisions\n", *decisions]) + "\n")
     write_schemes(docs)
     (docs / "api.md").write_text(API + "".join(f"\n::: {name}\n" for name in public()))
+
+
+def on_the_site(text: str) -> str:
+    """Links to folders and plain texts lead to their pages; an anchor of MkDocs has no two hyphens in a row."""
+    for old, new in RENAMED.items():
+        text = re.sub(rf"\]\(((?:\.\./)*){old}\)", rf"](\1{new})", text)
+    return re.sub(r"\]\([^)\s]*#[^)\s]*\)", lambda link: link[0].replace("--", "-"), text)
 
 
 def write_schemes(docs: Path) -> None:
@@ -165,7 +172,8 @@ def main(target: Path) -> int:
     stage()
     file = SOURCE / "mkdocs.yml"  # JSON is YAML
     file.write_text(json.dumps(configuration(target.resolve()), indent=1, ensure_ascii=False), encoding="utf-8")
-    return subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--clean", "-q", "-f", file]).returncode
+    # Not --quiet: what is not logged is not counted, and a broken link would pass.
+    return subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--clean", "-f", file]).returncode
 
 
 if __name__ == "__main__":

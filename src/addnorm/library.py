@@ -53,7 +53,7 @@ def train(
         UserError: a choice is unknown or not allowed, the folder exists, the data are missing.
         Interrupted: Ctrl-C or SIGTERM; a checkpoint is written.
 
-    Example:
+    Examples:
         >>> import addnorm, tempfile
         >>> result = addnorm.train(tempfile.mkdtemp() + "/run", scheme="mhc", d_model=16, steps=2, evaluations=1)
         >>> result["status"]

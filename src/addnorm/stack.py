@@ -110,7 +110,7 @@ class Stack(nn.Module):
     Raises:
         UserError: a sublayer is not built for the scheme, or the scheme needs a calibration and none came.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> sublayers = [nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 8)) for _ in range(4)]
         >>> stack = addnorm.Stack(addnorm.schemes.get("pre-norm")(), sublayers, d_model=8)

@@ -55,7 +55,7 @@ def certify(
     Raises:
         UserError: the target is nothing of this, or `against` is unknown.
 
-    Example:
+    Examples:
         >>> import addnorm
         >>> certificate = addnorm.certify("post-norm", against="pre-norm")
         >>> certificate.finding("norm placement").sentence

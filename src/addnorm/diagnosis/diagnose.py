@@ -110,7 +110,7 @@ def diagnose(
         UserError: the model does not run on the batch, has no residual trunk, or one sample does not fit memory; of a
             batch that does not fit the first samples are taken.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> model = addnorm.Transformer("pre-norm", vocab_size=40, d_model=32, num_heads=4, num_layers=2)
         >>> addnorm.diagnose(model, torch.zeros(1, 8, dtype=torch.long), measures="quick").sound

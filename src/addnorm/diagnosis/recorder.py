@@ -45,7 +45,7 @@ class Recorder:
     Raises:
         UserError: the model has no list of blocks, or `every` or `to` is not allowed.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> model = addnorm.Transformer("pre-norm", vocab_size=20, d_model=16, num_heads=2, num_layers=2)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

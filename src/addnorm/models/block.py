@@ -29,7 +29,7 @@ class TransformerBlock(nn.Module):
     Raises:
         UserError: `num_heads` does not divide `d_model`, or `dropout` is no probability.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> addnorm.TransformerBlock(64, 8)(torch.randn(2, 10, 64)).shape
         torch.Size([2, 10, 64])

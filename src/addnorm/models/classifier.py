@@ -47,7 +47,7 @@ class TextClassifier(EncoderWithHead):
     Raises:
         UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> model = TextClassifier("pre-norm", outputs=3, vocab_size=256, d_model=32, num_heads=4, num_layers=2)
         >>> ids = torch.zeros(5, 7, dtype=torch.long)

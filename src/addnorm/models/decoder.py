@@ -34,7 +34,7 @@ class Transformer(TokenBody):
     Raises:
         UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> model = addnorm.Transformer("pre-norm", vocab_size=256, d_model=32, num_heads=4, num_layers=2)
         >>> model(torch.zeros(1, 7, dtype=torch.long)).shape

@@ -31,7 +31,7 @@ class Encoder(TokenBody):
     Raises:
         UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> encoder = addnorm.Encoder("pre-norm", vocab_size=256, d_model=32, num_heads=4, num_layers=2)
         >>> encoder(torch.zeros(1, 7, dtype=torch.long)).shape

@@ -41,7 +41,7 @@ class EncoderDecoder(TokenBody):
     Raises:
         UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> model = addnorm.EncoderDecoder("pre-norm", vocab_size=256, d_model=32, num_heads=4, num_layers=2)
         >>> model(torch.zeros(1, 9, dtype=torch.long), torch.zeros(1, 7, dtype=torch.long)).shape

@@ -76,7 +76,7 @@ class PatchDecoder(Body):
     Raises:
         UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> grid = PatchGrid(height=8, width=8, channels=1, patch=4)
         >>> shape = {"vocab_size": 16, "d_model": 32, "num_heads": 4, "num_layers": 2}

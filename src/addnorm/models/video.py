@@ -91,7 +91,7 @@ class VideoTransformer(Body):
     Raises:
         UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> model = VideoTransformer("pre-norm", height=16, width=16, d_model=32, num_heads=2, num_layers=1)
         >>> model(torch.rand(1, 5, 1, 16, 16)).shape

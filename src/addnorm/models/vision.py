@@ -44,7 +44,7 @@ class VisionTransformer(Body):
     Raises:
         UserError: a field is unknown, missing or not allowed; the scheme needs a calibration and none came.
 
-    Example:
+    Examples:
         >>> import torch, addnorm
         >>> grid = PatchGrid(height=8, width=8, channels=1, patch=4)
         >>> model = VisionTransformer("pre-norm", grid=grid, vocab_size=10, d_model=32, num_heads=4, num_layers=2)

@@ -34,7 +34,7 @@ def stack_of(model: nn.Module) -> Stack | None:
 class SignalFlow:
     """Measures one forward and backward of a stack while it is entered.
 
-    Example:
+    Examples:
         >>> import addnorm
         >>> model = addnorm.Transformer(
         ...     addnorm.schemes.get("pre-norm")(), vocab_size=16, d_model=8, num_heads=2, num_layers=1

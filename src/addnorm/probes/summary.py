@@ -84,7 +84,7 @@ def summary(model: nn.Module, *batch: Any) -> Summary:
     Raises:
         UserError: there is no stack in the model, or it is none of `addnorm` and no batch came.
 
-    Example:
+    Examples:
         >>> import addnorm
         >>> scheme = addnorm.schemes.parse("mhc")
         >>> model = addnorm.Transformer(scheme, vocab_size=256, d_model=32, num_heads=4, num_layers=2)
