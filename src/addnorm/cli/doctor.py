@@ -75,9 +75,11 @@ def _facts(about: dict[str, Any], machine: Machine, variables: dict[str, str]) -
 def _rates(machine: Machine) -> Iterator[str]:
     yield "\nmatrix products in GFLOP/s, 512 tokens from d_model to 4 d_model"
     yield "  d_model  precision  F.linear  oneDNN"
+    somewhere = any(item.onednn_gflops is not None for item in machine.products)
+    missing = "not on this processor" if somewhere else "not in this torch"
     for item in machine.products:
-        onednn = "-" if item.onednn_gflops is None else f"{item.onednn_gflops:.1f}"
-        yield f"  {item.d_model:<7}  {item.precision:<9}  {item.linear_gflops:>8.1f}  {onednn:>6}"
+        onednn = missing if item.onednn_gflops is None else f"{item.onednn_gflops:>6.1f}"
+        yield f"  {item.d_model:<7}  {item.precision:<9}  {item.linear_gflops:>8.1f}  {onednn}"
     reused, fresh = machine.reused_copy_gb_per_s, machine.fresh_copy_gb_per_s
     yield f"copying 64 MB: {reused:.1f} GB/s, into a new tensor {fresh:.1f} GB/s"
     if machine.threads > 1:

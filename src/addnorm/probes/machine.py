@@ -33,7 +33,7 @@ class Product:
     linear_gflops: float
     """Through `F.linear`, as models compute: the BLAS that torch was built with, or oneDNN where torch prefers it."""
     onednn_gflops: float | None
-    """Through oneDNN with weights laid out for it; None where torch was built without."""
+    """Through oneDNN with weights laid out for it; None where torch was built without, or the processor can't do it."""
 
 
 @dataclass(frozen=True, kw_only=True)
