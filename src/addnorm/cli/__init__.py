@@ -16,6 +16,7 @@ COMMANDS = {
     "forecast": "what schemes will do at a size before they are trained: theory beside a fresh model",
     "lr-range": "find a learning rate: one short run at rising rates",
     "evaluate": "a trained model by its field's own metrics, each beside a trivial answer",
+    "report": "table, figures and page of a comparison again, from what is stored",
     "runs": "what was trained: list, show, rename, delete, open",
     "predict": "what a trained model answers to an input of yours",
     "generate": "continue a text with a trained model",

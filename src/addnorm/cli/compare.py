@@ -25,6 +25,9 @@ class FolderWarning(UserWarning):
 class CompareOptions(Passes, Watching):
     """What to do with the comparison."""
 
+    runs: tuple[Path, ...] = ()
+    """Folders of runs that have ended, to be compared as they are: nothing is trained. Of the fields above --baseline
+    and --margin are read."""
     out: Path | None = None
     """Folder of the comparison; must be new. Default: runs/compare-DATE-TIME, with --resume the newest of them."""
     resume: bool = False
@@ -55,6 +58,8 @@ def _compare(spec: CompareConfig, options: CompareOptions) -> int:
       addnorm compare --schemes pre-norm,post-norm,deep-norm --layers 4 24
       addnorm compare --task classification --seeds 3 --steps 200 --dry-run
     """
+    if options.runs:
+        return _compare_runs(spec, options)
     if options.dry_run:
         return _dry_run(spec, options)
     from addnorm.cli import console
@@ -63,15 +68,33 @@ def _compare(spec: CompareConfig, options: CompareOptions) -> int:
 
     out = folder("compare", options.out, options.resume)
     results, report = _run(spec, out, options)
-    if options.json:
-        console.print_json(results)
-    else:
-        from addnorm.reports.terminal import ComparisonTable
-
-        screen = console.out()
-        screen.print(ComparisonTable(results=results))
-        screen.print(f"\n{report}", markup=False, soft_wrap=True)
+    console.print_comparison(results, report, as_json=options.json)
     return FAILED if results.get("failures") else DONE
+
+
+def _compare_runs(spec: CompareConfig, options: CompareOptions) -> int:
+    """The same of runs that have ended."""
+    if options.dry_run or options.resume:
+        raise UserError("--runs trains nothing; leave out --resume and --dry-run.")
+    from addnorm.cli import console
+    from addnorm.cli.folders import folder
+    from addnorm.files import write_json
+    from addnorm.reports.report import write_reports
+    from addnorm.studies.of_runs import compare_runs
+
+    out = folder("compare", options.out, resume=False)
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} exists already; give another folder.")
+    results = compare_runs(options.runs, baseline=_named(spec.baseline), margin=spec.margin)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "results.json", results)
+    console.print_comparison(results, f"open {write_reports(results, out)[-1]}", as_json=options.json)
+    return 0
+
+
+def _named(baseline: str) -> str | None:
+    """The baseline, where it is not the default one."""
+    return None if baseline == CompareConfig.baseline else baseline
 
 
 def _run(spec: CompareConfig, out: Path, options: CompareOptions) -> tuple[dict[str, Any], str]:
@@ -80,11 +103,17 @@ def _run(spec: CompareConfig, out: Path, options: CompareOptions) -> tuple[dict[
 
     with Live(options.json or options.quiet, options.log_every) as live:
         live.doing("loading torch")
-        from addnorm.reports.report import write_reports
+        from addnorm.reports.report import write_page, write_reports
         from addnorm.studies.compare import compare
 
         with _resumable(out):
-            results = compare(spec, out, resume=options.resume, progress=live.of_comparison)
+            results = compare(
+                spec,
+                out,
+                resume=options.resume,
+                progress=live.of_comparison,
+                show=lambda found: write_page(found, out),
+            )
             live.doing("writing the report")
             written = write_reports(results, out)
     page = next((path for path in written if path.name == "report.html"), out)

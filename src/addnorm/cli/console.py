@@ -33,6 +33,17 @@ def print_json(value: Any) -> None:
     print(json.dumps(finite(value), indent=2, allow_nan=False, default=str))
 
 
+def print_comparison(results: dict[str, Any], last: str, *, as_json: bool) -> None:
+    """A comparison as its table and a last line, or as JSON alone."""
+    if as_json:
+        print_json(results)
+        return
+    from addnorm.reports.terminal import ComparisonTable
+
+    out().print(ComparisonTable(results=results))
+    out().print(f"\n{last}", markup=False, soft_wrap=True)
+
+
 class _Harmless(Console):
     """A console that prints names of files and errors of others, and has the terminal obey none of them."""
 

@@ -110,7 +110,7 @@ def _reference(frame: _Frame, unigram_entropy: float | None) -> str:
     text = f"unigram entropy {numbers.fixed(unigram_entropy, 2)}"
     return (
         f'<path class="reference" d="M{_LEFT},{y:.1f}H{_WIDTH - _RIGHT}"/>'
-        f'<text class="tick halo" x="{_WIDTH - _RIGHT - 4}" y="{y + 15:.1f}" text-anchor="end">{text}</text>'
+        f'<text class="tick halo" x="{_LEFT + 4}" y="{y + 15:.1f}">{text}</text>'
     )
 
 

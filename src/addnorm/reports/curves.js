@@ -91,7 +91,8 @@ class Curves {
     this.depth = data.depths[data.depths.length - 1];
     this.axis = "tokens";
     this.look = "loss";
-    this.hidden = new Set();
+    // Of several learning rates each scheme's best is shown at first.
+    this.hidden = new Set(data.arms.filter((arm) => arm.another_rate).map((arm) => `${arm.layers} ${arm.label}`));
     this.cursor = null;
     root.hidden = false;
     root.innerHTML = '<div class="controls"></div><fieldset class="toggle-set"></fieldset>' +
@@ -114,21 +115,23 @@ class Curves {
 
   toggles() {
     const set = this.root.querySelector(".toggle-set");
-    const boxes = this.arms().map((arm, i) => `<label><input type="checkbox" data-index="${i}"${this.hidden.has(arm.label) ? "" : " checked"}>${swatchOf(this.data, arm)}${escapeText(arm.label)}</label>`);
+    const boxes = this.arms().map((arm, i) => `<label><input type="checkbox" data-index="${i}"${this.hidden.has(this.key(arm)) ? "" : " checked"}>${swatchOf(this.data, arm)}${escapeText(arm.label)}</label>`);
     set.innerHTML = `<legend class="lead" style="font-size:.8125rem;padding:0">Schemes</legend><div class="toggles">${boxes.join("")}</div>`;
     set.onchange = (event) => {
       const arm = this.arms()[+event.target.dataset.index];
-      this.hidden[event.target.checked ? "delete" : "add"](arm.label);
+      this.hidden[event.target.checked ? "delete" : "add"](this.key(arm));
       this.draw();
     };
   }
 
   arms() { return this.data.arms.filter((arm) => arm.layers === this.depth); }
 
+  key(arm) { return `${arm.layers} ${arm.label}`; }
+
   // The drawn arms with their points, as losses or as differences to the baseline.
   shown() {
     const reference = (arm) => this.arms().find((other) => other.baseline && other.rate === arm.rate) || this.arms().find((other) => other.baseline);
-    return this.arms().filter((arm) => !this.hidden.has(arm.label)).map((arm) => {
+    return this.arms().filter((arm) => !this.hidden.has(this.key(arm))).map((arm) => {
       let points = arm.mean[this.axis], seeds = arm.seeds[this.axis];
       if (this.look === "difference") {
         const base = reference(arm);
@@ -176,7 +179,7 @@ class Curves {
     for (const v of roundTicks(0, end, box.width < 480 ? 3 : 5)) out += `<text class="tick" x="${x(v).toFixed(1)}" y="${bottom + 18}" text-anchor="middle">${compact(v)}</text>`;
     const unigram = this.data.unigram_entropy;
     if (this.look === "loss" && unigram !== null && unigram > low && unigram < high) {
-      out += `<path class="reference" d="M${box.left},${y(unigram).toFixed(1)}H${right}"/><text class="tick halo" x="${right - 4}" y="${(y(unigram) + 15).toFixed(1)}" text-anchor="end">unigram entropy ${unigram.toFixed(2)}</text>`;
+      out += `<path class="reference" d="M${box.left},${y(unigram).toFixed(1)}H${right}"/><text class="tick halo" x="${box.left + 4}" y="${(y(unigram) + 15).toFixed(1)}">unigram entropy ${unigram.toFixed(2)}</text>`;
     }
     const equal = this.data.equal_time_s[this.depth];
     if (this.axis === "wall_s" && equal) out += `<path class="reference" d="M${x(equal).toFixed(1)},${box.top}V${bottom}"/><text class="tick halo" x="${(x(equal) + 4).toFixed(1)}" y="${box.top + 10}">equal time ${equal.toFixed(1)} s</text>`;

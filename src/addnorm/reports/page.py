@@ -38,7 +38,8 @@ def page(results: dict[str, Any]) -> str:
         "style": f"{_asset('report.css')}\n{page_table.labels()}",
         "script": "\n".join(map(_asset, ("curves.js", "maps.js", "report.js", "theme.js"))),
         "facts": _facts(results),
-        "verdicts": _verdicts(results),
+        "verdicts": _unfinished(results) + _verdicts(results),
+        "reload": '<noscript><meta http-equiv="refresh" content="20"></noscript>' if results.get("unfinished") else "",
         "answers": _answers(results),
         "rates": rate_charts(results),
         "table": page_table.table(results),
@@ -110,6 +111,17 @@ def _answers(results: dict[str, Any]) -> str:
     if not articles:
         return "<p>This comparison asks no question; see the table.</p>"
     return f'<div class="answers">{articles}</div>'
+
+
+def _unfinished(results: dict[str, Any]) -> str:
+    """That the comparison goes on; empty where it has ended."""
+    if not (told := results.get("unfinished")):
+        return ""
+    time = str(results.get("created", ""))[11:19]
+    return (
+        f'<p class="unfinished" role="status">Not finished: {told["ended"]} of {told["total"]} runs had ended at '
+        f"{escape(time)} UTC. Figures may still change; the page reloads itself.</p>"
+    )
 
 
 def _verdicts(results: dict[str, Any]) -> str:

@@ -10,7 +10,17 @@ from typing import Any
 
 from addnorm.reports import numbers
 from addnorm.reports.palette import MARKERS, ramp
-from addnorm.reports.series import Axis, Series, all_series, diverges, equal_time, loss_range, mean_curve, seed_curves
+from addnorm.reports.series import (
+    Axis,
+    Series,
+    all_series,
+    at_best_rate,
+    diverges,
+    equal_time,
+    loss_range,
+    mean_curve,
+    seed_curves,
+)
 from addnorm.reports.table import depths
 
 AXES: tuple[Axis, ...] = ("tokens", "wall_s")
@@ -68,10 +78,11 @@ def _plans(results: dict[str, Any]) -> list[_Plan]:
 
 
 def _data(results: dict[str, Any], plan: _Plan) -> dict[str, Any]:
-    series = all_series(results)
+    series, best = all_series(results), {item.arm["id"] for item in at_best_rate(results)}
     unigram = numbers.finite((results.get("data") or {}).get("unigram_entropy"))
     return {
         "baseline": results["baseline"],
+        "unfinished": bool(results.get("unfinished")),
         "unigram_entropy": unigram,
         "depths": depths(results),
         "ranges": {n: loss_range([item for item in series if item.layers == n], unigram) for n in depths(results)},
@@ -80,16 +91,17 @@ def _data(results: dict[str, Any], plan: _Plan) -> dict[str, Any]:
         "left_out": [text for name, text in MEASURES.items() if name not in plan.measures],
         "markers": MARKERS,
         "ramp": ramp(64),
-        "arms": [_arm(item, results["baseline"], plan) for item in series],
+        "arms": [_arm(item, results["baseline"], item.arm["id"] in best, plan) for item in series],
     }
 
 
-def _arm(item: Series, baseline: str, plan: _Plan) -> dict[str, Any]:
+def _arm(item: Series, baseline: str, best: bool, plan: _Plan) -> dict[str, Any]:
     return {
         "label": item.label,
         "layers": item.layers,
         "rate": item.arm["learning_rate"],
         "baseline": item.arm["scheme"] == baseline,
+        **({} if best else {"another_rate": True}),
         "colour": item.style.colour,
         "marker": item.style.marker,
         "dash": item.style.dash,

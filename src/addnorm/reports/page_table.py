@@ -8,6 +8,7 @@ from typing import Any
 
 from addnorm.reports import numbers
 from addnorm.reports.table import COLUMNS, ArmRow, Cell, Column, depths, learning_rates, rows
+from addnorm.studies.statistics import FEWEST
 
 # Class and shape (12 units square): words and shape carry the verdict, colour repeats it.
 _VERDICTS = {
@@ -17,6 +18,8 @@ _VERDICTS = {
     "not decided": ("open", "M6,0A6,6 0 1,0 6,12A6,6 0 1,0 6,0ZM6,2.4A3.6,3.6 0 1,1 6,9.6A3.6,3.6 0 1,1 6,2.4Z"),
     "no difference seen": ("same", "M0,2.5H12V5H0ZM0,7H12V9.5H0Z"),
     "too short to tell": ("open", "M1,1H11L7,6L11,11H1L5,6Z"),
+    "not decided yet": ("open", "M1,1H11L7,6L11,11H1L5,6Z"),
+    "no run ended yet": ("open", "M1,1H11L7,6L11,11H1L5,6Z"),
     "baseline": ("baseline", "M2,2H10V10H2Z"),
     "does not train": ("fails", "M1,3L3,1L6,4L9,1L11,3L8,6L11,9L9,11L6,8L3,11L1,9L4,6Z"),
     "no run ended": ("fails", "M5,1H7V8H5ZM5,9.5H7V11.5H5Z"),
@@ -56,8 +59,10 @@ def meanings(results: dict[str, Any]) -> str:
 
 
 def _caption(results: dict[str, Any]) -> str:
+    most = max((row.cells["validation_loss"].n or 0 for row in rows(results)), default=0)
+    spread = "± half of the 95 % interval of Student's t" if most >= FEWEST else "without intervals, which need three"
     text = (
-        "Mean over n seeds ± half of the 95 % interval of Student's t. Differences are to "
+        f"Mean over n seeds {spread}. Differences are to "
         f"{results['baseline']} at the same depth, paired by seed; negative is better."
     )
     return f"<caption>{escape(text)}</caption>"

@@ -37,6 +37,7 @@ function sortable(table) {
 
 (function start() {
   const data = JSON.parse(document.getElementById("data").textContent);
+  if (data.unfinished) setTimeout(() => location.reload(), 15000);
   sortable(document.querySelector(".comparison"));
   new Curves(document.getElementById("curves-live"), data);
   document.documentElement.classList.add("js");

@@ -26,9 +26,14 @@ def write_reports(results: dict[str, Any], out: Path) -> list[Path]:
     table = out / "results.csv"
     write_atomically(table, csv_text(results))
     written = [table, *write_figures(results, out / "figures")]
+    return [*written, write_page(results, out)]
+
+
+def write_page(results: dict[str, Any], out: Path) -> Path:
+    """Write report.html alone, whole or not at all."""
     report = out / "report.html"
     write_atomically(report, page(results))
-    return [*written, report]
+    return report
 
 
 def csv_text(results: dict[str, Any]) -> str:

@@ -41,6 +41,21 @@ def all_series(results: dict[str, Any]) -> list[Series]:
     ]
 
 
+def at_best_rate(results: dict[str, Any]) -> list[Series]:
+    """Of each scheme and depth the arm of the least mean loss; all arms where a scheme has one learning rate."""
+    best: dict[tuple[str, int], Series] = {}
+    for item in all_series(results):
+        place = item.arm["scheme"], item.layers
+        if place not in best or _mean_loss(item.arm) < _mean_loss(best[place].arm):
+            best[place] = item
+    return list(best.values())
+
+
+def _mean_loss(arm: dict[str, Any]) -> float:
+    mean = finite((arm.get("validation_loss") or {}).get("mean"))
+    return math.inf if mean is None or diverges(arm) else mean
+
+
 def seed_curves(arm: dict[str, Any], axis: Axis) -> list[Points]:
     """The validation losses of each seed up to the first that is not finite."""
     return [

@@ -8,6 +8,7 @@ from typing import Any
 
 from addnorm.reports import numbers
 from addnorm.reports.page_table import verdict
+from addnorm.reports.series import at_best_rate
 from addnorm.reports.table import ArmRow, depths, rows
 
 ORDER = ("better", "equal", "no difference seen", "not decided", "worse", "too short to tell", "does not train")
@@ -15,8 +16,9 @@ BASELINE, COMPARED = "baseline", ("better", "worse")
 
 
 def verdict_lines(results: dict[str, Any]) -> str:
-    """One line a depth, deepest first; a shape and a word stand before the names."""
-    here = rows(results)
+    """One line a depth, deepest first; a shape and a word stand before the names, of several rates the best."""
+    best = {item.arm["id"] for item in at_best_rate(results)}
+    here = [row for row in rows(results) if row.arm["id"] in best]
     lines = [_line(layers, [row for row in here if row.layers == layers]) for layers in reversed(depths(results))]
     return f'<ul class="verdict-lines">{"".join(lines)}</ul>'
 

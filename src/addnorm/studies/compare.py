@@ -26,6 +26,7 @@ from addnorm.studies.notes import notes
 from addnorm.studies.runner import Signalled, StudyProgress, train_all
 from addnorm.studies.spec import CompareConfig, Run, arms, runs
 from addnorm.studies.store import RunRecord, Store
+from addnorm.studies.unfinished import Ended, unfinished
 from addnorm.task import Problem
 from addnorm.tracking.tracking import check_installed
 from addnorm.training.interruption import Interrupted
@@ -42,6 +43,7 @@ def compare(
     *,
     resume: bool = False,
     progress: Callable[[StudyProgress], None] | None = None,
+    show: Callable[[dict[str, Any]], object] | None = None,
     command: Sequence[str] = WORKER,
 ) -> dict[str, Any]:
     """Train every arm with every seed, and say what came out.
@@ -51,6 +53,8 @@ def compare(
         out: the comparison's folder.
         resume: continue a comparison that was stopped; runs that ended are kept.
         progress: called in this thread whenever something happens.
+        show: called in this thread with the results of the runs that have ended, from the first on, in a hundredth of
+            the time.
         command: starts a worker process.
 
     Returns:
@@ -64,7 +68,7 @@ def compare(
     with trusting(spec.task, *spec.schemes):
         check(spec)
     with FolderLock(out):  # two that start on a new folder would train every run twice
-        return _compared(spec, Store.open(out, spec, resume=resume), began, progress, command)
+        return _compared(spec, Store.open(out, spec, resume=resume), began, progress, show, command)
 
 
 def _compared(
@@ -72,6 +76,7 @@ def _compared(
     store: Store,
     began: float,
     progress: Callable[[StudyProgress], None] | None,
+    show: Callable[[dict[str, Any]], object] | None,
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Train what has not ended, and conclude; where that is asked for, with more seeds until all is decided."""
@@ -81,8 +86,11 @@ def _compared(
         now = replace(spec, seeds=seeds, error=spec.error / len(rounds))
         jobs = [_job(run, store) for run in runs(now) if not store.has_ended(run)]
         workers, before = spec.workers or cores(), load_average()
+        told = progress
+        if show is not None:
+            told = Ended(lambda now=now: show(so_far(now, store)), progress)
         try:
-            failures = train_all(jobs, workers, progress, command)
+            failures = train_all(jobs, workers, told, command)
         except Signalled as stop:
             raise Interrupted(store.folder, stop.signal_number) from None
         finally:
@@ -139,17 +147,49 @@ def check(spec: CompareConfig) -> Problem:
     return problem
 
 
+def so_far(spec: CompareConfig, store: Store) -> dict[str, Any]:
+    """The results of a comparison that has not ended, from the runs that have."""
+    planned = runs(spec)
+    ended = sum(store.record(run) is not None for run in planned)
+    judging = spec.seeds - spec.tuning_seeds * (spec.pick == "best" and len(spec.learning_rates) > 1)
+    return unfinished(finite(conclude(spec, store, {})), ended, len(planned), judging)
+
+
 def conclude(spec: CompareConfig, store: Store, failures: Mapping[str, str]) -> dict[str, Any]:
     """The results of the runs that have ended, whichever they are."""
-    found = groups(_measured(spec, store), spec)
-    planned = runs(spec)
+    planned, file = runs(spec), store.folder / TIMES
     about = next((record.about for run in planned if (record := store.record(run)) is not None), {})
-    unit = about.get("loss_name", NATS)
+    environment = next((seen for run in planned if (seen := store.environment(run))), {})
+    times = read_json_lines(file) if file.exists() else []
+    return concluded(spec, _measured(spec, store), about, environment, _title(spec)) | {
+        "wall_s": sum(float(row.get("wall_s", 0)) for row in times),
+        "load": [row["load"] for row in times if row.get("runs") and "load" in row],
+        "failures": [{"run": name, "error": error} for name, error in failures.items()],
+    }
+
+
+def concluded(
+    spec: CompareConfig,
+    items: Sequence[Measured],
+    about: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    title: str,
+) -> dict[str, Any]:
+    """The results of arms, wherever their runs were trained.
+
+    Args:
+        spec: the baseline, the depths, and what counts as a difference.
+        items: the arms with their runs.
+        about: the `run.json` of one of them.
+        environment: the machine and the versions that they saw.
+        title: of the report.
+    """
+    found, unit = groups(items, spec), about.get("loss_name", NATS)
     return {
         "addnorm": __version__,
-        "title": _title(spec),
+        "title": title,
         "spec": asdict(spec),
-        "environment": next((seen for run in planned if (seen := store.environment(run))), {}),
+        "environment": environment,
         "baseline": spec.baseline,
         "data": {
             "name": spec.data,
@@ -160,11 +200,11 @@ def conclude(spec: CompareConfig, store: Store, failures: Mapping[str, str]) -> 
             "bytes_per_token": about.get("bytes_per_token"),
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "wall_s": sum(float(row.get("wall_s", 0)) for row in read_json_lines(store.folder / TIMES)),
-        "load": [row["load"] for row in read_json_lines(store.folder / TIMES) if row.get("runs") and "load" in row],
+        "wall_s": 0.0,
+        "load": [],
         "arms": [{**row, "verdict_text": _in_unit(row["verdict_text"], unit)} for row in rows(spec, found)],
         "answers": [{**item, "answer": _in_unit(item["answer"], unit)} for item in answers(spec, found)],
-        "failures": [{"run": name, "error": error} for name, error in failures.items()],
+        "failures": [],
         "notes": notes(spec, found),
     }
 

@@ -107,15 +107,7 @@ class Store:
 
     def record(self, run: Run) -> RunRecord | None:
         """What an ended run left; None for one that has not ended."""
-        result, folder = self._result(run), self.run_folder(run)
-        if result is None or result.get("status") not in ENDED or self._faults(run):
-            return None
-        return RunRecord(
-            seed=run.config.seed,
-            about=_restored(RunFolder(folder).read("run.json")),
-            result=_restored(result),
-            rows=_restored(RunFolder(folder).rows()),
-        )
+        return record_of(self.run_folder(run), run.config.seed)
 
     def environment(self, run: Run) -> dict[str, Any]:
         """The machine and versions that a run saw."""
@@ -149,6 +141,15 @@ class Store:
                 "Resume with the stored values, or start anew in another folder."
             )
         check_unchanged(_read(self.folder / CODE) or {}, self.folder)
+
+
+def record_of(folder: Path, seed: int) -> RunRecord | None:
+    """What a run left in its folder; None where none has ended there, or a file is not as it was written."""
+    result, run = _read(folder / "result.json"), RunFolder(folder)
+    if result is None or result.get("status") not in ENDED or run.faults():
+        return None
+    rows = _restored(run.rows())
+    return RunRecord(seed=seed, about=_restored(run.read("run.json")), result=_restored(result), rows=rows)
 
 
 def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
