@@ -1,8 +1,8 @@
 """Build the site of the documentation: `make docs`, or python -m scripts.build_site [FOLDER].
 
 The pages stand in build/site-source as they stand in the repository, so that their links hold in both. A page of each
-scheme is made of what docs/catalogue.md is made of, and of the scheme's file; the reference is the docstrings'. A link
-that leads nowhere fails the build. The browser fetches nothing from elsewhere.
+scheme is made of what docs/catalogue.md is made of, and of the scheme's file; the reference is the docstrings'.
+Zensical builds it; scripts/check_site.py then fails what leads nowhere or would be fetched from elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts import build_catalogue
+from scripts import build_catalogue, check_site
 
 import addnorm
 from addnorm import schemes
@@ -29,8 +29,23 @@ HOW_TO = (
     "pretrained-weights", "large-data", "watch-a-run", "robust-training", "speed-and-memory", "starts",
     "efficient-attention", "gpu-kernels", "commands",
 )  # fmt: skip
+WIDE = "---\nhide: [toc]\n---\n\n"  # the column of the contents, for a table of six
 API = "# API\n\nThe public names: `import addnorm`, then `addnorm.NAME`.\n"
-PALETTE = (("default", "light", "dark"), ("slate", "dark", "light"))
+# Three states, of which the browser remembers the chosen one: as the system has it, light, dark.
+PALETTE = (
+    ("", {}, "lucide/sun-moon", "light"),
+    (": light", {"scheme": "default"}, "lucide/sun", "dark"),
+    (": dark", {"scheme": "slate"}, "lucide/moon", "what the system has"),
+)
+# Chinese has no spaces: every character is a word, and a search for several finds them together.
+SEPARATOR = r"[\s\-.,:;()\[\]`=/]+|(?=[\u4e00-\u9fff])|(?<=[\u4e00-\u9fff])"
+# Equations break where the page ends; a table's cells stand closer, so that six columns fit.
+CSS = """
+.md-grid { max-width: 76rem }
+.md-typeset .figures { white-space: nowrap }
+.md-typeset .equation code { white-space: pre-wrap; overflow-wrap: anywhere }
+.md-typeset table:not([class]) th, .md-typeset table:not([class]) td { min-width: 0; padding: .45em .7em }
+"""
 
 
 def stage() -> None:
@@ -51,11 +66,12 @@ def stage() -> None:
     decisions = [f"- [{title(file)}]({file.name})" for file in sorted((docs / "decisions").glob("*.md"))]
     (docs / "decisions" / "README.md").write_text("\n".join(["# Decisions\n", *decisions]) + "\n")
     write_schemes(docs)
+    (SOURCE / "pages" / "site.css").write_text(CSS)
     (docs / "api.md").write_text(API + "".join(f"\n::: {name}\n" for name in public()))
 
 
 def on_the_site(text: str) -> str:
-    """Links to folders and plain texts lead to their pages; an anchor of MkDocs has no two hyphens in a row."""
+    """Links to folders and plain texts lead to their pages; an anchor of the site has no two hyphens in a row."""
     for old, new in RENAMED.items():
         text = re.sub(rf"\]\(((?:\.\./)*){old}\)", rf"](\1{new})", text)
     return re.sub(r"\]\([^)\s]*#[^)\s]*\)", lambda link: link[0].replace("--", "-"), text)
@@ -65,7 +81,8 @@ def write_schemes(docs: Path) -> None:
     """The catalogue's table, and a page of each scheme."""
     names = schemes.names()
     table = re.sub(r"\]\(#([\w-]+)\)", r"](schemes/\1.md)", "\n".join(build_catalogue.table(names)))
-    (docs / "catalogue.md").write_text(build_catalogue.HEAD.format(count=len(names)) + "\n" + table + "\n")
+    table = re.sub(r"\b\d(e-\d+)?, \d(e-\d+)?\b", r'<span class="figures">\g<0></span>', table)
+    (docs / "catalogue.md").write_text(WIDE + build_catalogue.HEAD.format(count=len(names)) + "\n" + table + "\n")
     (docs / "schemes").mkdir()
     for name in names:
         (docs / "schemes" / f"{name}.md").write_text(scheme_page(name), encoding="utf-8")
@@ -74,6 +91,7 @@ def write_schemes(docs: Path) -> None:
 def scheme_page(name: str) -> str:
     """Equation, diagram, oracles, certificate, claims, and the file."""
     text = build_catalogue.section(name).replace(f"## {name}", f"# {name}").replace("](diagrams/", "](../diagrams/")
+    text = text.replace("```", "```{ .text .equation }", 1)
     text = re.sub(r"^- (Oracles|Certificate|Claims):$", r"\n## \1\n", text.strip(), flags=re.MULTILINE)
     text = re.sub(r"^  - ", "- ", text, flags=re.MULTILINE)
     file = Path(sys.modules[schemes.get(name).__module__].__file__ or "")
@@ -133,22 +151,17 @@ def nav() -> list[dict]:
     ]
 
 
-def configuration(target: Path) -> dict:
-    """MkDocs' settings."""
+def configuration() -> dict:
+    """Zensical's settings, in the words of mkdocs.yml."""
     palette = [
-        {
-            "media": f"(prefers-color-scheme: {mode})",
-            "scheme": scheme,
-            "primary": "indigo",
-            "toggle": {"icon": "material/brightness-6", "name": f"Switch to {other}"},
-        }
-        for scheme, mode, other in PALETTE
+        {"media": f"(prefers-color-scheme{mode})", **colours, "toggle": {"icon": icon, "name": f"Switch to {other}"}}
+        for mode, colours, icon, other in PALETTE
     ]
     options = {"show_root_heading": True, "show_source": False, "docstring_options": {"warnings": False}}
     return {
         "site_name": "addnorm",
         "docs_dir": "pages",
-        "site_dir": str(target),
+        "site_dir": "site",
         "use_directory_urls": False,
         "nav": nav(),
         # Fonts of the system: a font from elsewhere would be a request.
@@ -158,22 +171,36 @@ def configuration(target: Path) -> dict:
             "palette": palette,
             "features": ["content.code.copy", "navigation.tabs", "navigation.top", "toc.follow", "navigation.prune"],
         },
+        "extra_css": ["site.css"],
         "plugins": [
-            "search",
+            {"search": {"separator": SEPARATOR}},
             {"mkdocstrings": {"handlers": {"python": {"paths": [str(ROOT / "src")], "options": options}}}},
         ],
-        "markdown_extensions": ["tables", "admonition", "pymdownx.highlight", "pymdownx.superfences", {"toc": {}}],
-        "validation": {"links": {"not_found": "warn", "anchors": "warn", "unrecognized_links": "warn"}},
-    }
+        "markdown_extensions": [
+            "tables", "admonition", "attr_list", "pymdownx.highlight", "pymdownx.superfences", {"toc": {}},
+        ],
+    }  # fmt: skip
 
 
 def main(target: Path) -> int:
-    """Stage the pages and have MkDocs build them, strictly."""
+    """Stage the pages, build them strictly, check what came of it, and put it in place of the site before."""
+    if target.exists() and not (target / "404.html").exists() and any(target.iterdir()):
+        print(f"{target} holds something else than a site; give an empty or a new folder.", file=sys.stderr)
+        return 2
     stage()
     file = SOURCE / "mkdocs.yml"  # JSON is YAML
-    file.write_text(json.dumps(configuration(target.resolve()), indent=1, ensure_ascii=False), encoding="utf-8")
-    # Not --quiet: what is not logged is not counted, and a broken link would pass.
-    return subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--clean", "-f", file]).returncode
+    file.write_text(json.dumps(configuration(), indent=1, ensure_ascii=False), encoding="utf-8")
+    built = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean", "-f", file], cwd=SOURCE)
+    if built.returncode:
+        return built.returncode
+    for fault in (faults := check_site.faults(SOURCE / "site")):
+        print(fault, file=sys.stderr)
+    if faults:
+        return 1
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.move(SOURCE / "site", target)
+    print(f"{target}: show it by python -m http.server --directory {target} (from a file, search does not work)")
+    return 0
 
 
 if __name__ == "__main__":
