@@ -6,11 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # The suite runs in two processes; one thread each, or four threads would fight for two cores. Where a test asks for
-# two, they sleep until they have work: by default a thread of OpenMP waits by computing.
-TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1
+# two, they sleep until they have work: by default a thread of OpenMP waits by computing. Byte code is kept whatever the
+# environment says: each of these processes, and of those they start, would compile the package and the tests anew.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=
 
 # Files go to the processes whole, so that what a file trains once is not trained in both.
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q
+
+# Thousands of cases, which only their own target collects.
+LAWS := tests/test_conformance.py
 
 .PHONY: demo test test-fast test-triton check docs format clean
 
@@ -18,10 +22,10 @@ demo: $(VENV)/.installed
 	$(BIN)/addnorm compare
 
 test: $(VENV)/.installed-for-tests
-	$(PYTEST) -n 2 --dist loadfile -m "not law and not triton"
+	$(PYTEST) -n 2 --dist loadfile -m "not law and not triton" --ignore=$(LAWS)
 
 test-fast: $(VENV)/.installed-for-tests
-	$(PYTEST) -n 2 --dist loadfile -m "not law and not triton and not slow"
+	$(PYTEST) -n 2 --dist loadfile -m "not law and not triton and not slow" --ignore=$(LAWS)
 
 test-triton: $(VENV)/.installed-for-triton
 	$(PYTEST) -n 2 -m triton
@@ -32,7 +36,7 @@ check: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyrefly check
-	$(PYTEST) -n 2 --doctest-modules --ignore-glob='*/gpu/*_kernels.py' --ignore-glob='*/gpu/*_launch.py' src tests/test_conformance.py
+	$(PYTEST) -n 2 --doctest-modules --ignore-glob='*/gpu/*_kernels.py' --ignore-glob='*/gpu/*_launch.py' src $(LAWS)
 
 # Into site/; `python -m http.server --directory site` shows it. A link that leads nowhere
 # fails, and so does a page that would fetch anything from elsewhere.

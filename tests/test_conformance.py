@@ -10,7 +10,7 @@ from addnorm import schemes, testing
 from addnorm.residual import Scheme
 from laws_of_the_catalogue import its_docstring_describes_it
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.usefixtures("untimed_guards")]
 
 # One line a scheme: the specifications that are tried. Not `norm=batch`, which mixes tokens in training by design.
 SPECIFICATIONS = (

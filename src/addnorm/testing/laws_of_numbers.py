@@ -54,16 +54,18 @@ def half_precision_adds_its_gradients_up(scheme: Scheme) -> None:
     same numbers. A sum in bfloat16 would stop at 256 terms, and be off by 0.3 to 0.9.
     """
     model = moved(scheme)
+    exact = copy.deepcopy(model).double()
     for count, machines in ((64, [(1, "auto")]), (MANY, [(2, "auto"), (1, "torch")])):
         # 2e-2: what is rounded to bfloat16 on the way is off by up to 2^-9, a few times over. All but three of 120
         # specifications are within 1e-2; a query of dca, whose terms nearly cancel, has 1.8e-2.
-        _agrees_with_float64(model, count, machines, torch.float32, 2e-2)
+        _agrees(model, exact, count, machines, torch.float32, 2e-2)
 
 
 def a_model_in_half_precision_adds_its_gradients_up(scheme: Scheme) -> None:
     """The same of a model cast to bfloat16, which also rounds its weights, its streams and each term of a sum."""
+    model = moved(scheme).bfloat16()
     # 0.15: far from the 0.3 and more of a sum that stops; a gate's terms nearly cancel, and are rounded first.
-    _agrees_with_float64(moved(scheme).bfloat16(), MANY, [(2, "auto")], torch.bfloat16, 0.15)
+    _agrees(model, copy.deepcopy(model).double(), MANY, [(2, "auto")], torch.bfloat16, 0.15)
 
 
 # Torch's own sum in bfloat16 is off by 0.7 here. At half as many, what is rounded before it is added is averaged out
@@ -85,13 +87,13 @@ def _machine(threads: int, word: str) -> Iterator[None]:
         choice.choose("auto")
 
 
-def _agrees_with_float64(
-    model: Transformer, count: int, machines: list[Machine], dtype: torch.dtype, tolerance: float
+def _agrees(
+    model: Transformer, exact: Transformer, count: int, machines: list[Machine], dtype: torch.dtype, tolerance: float
 ) -> None:
+    """A model's gradients and those of the same in float64; both get sublayers that return what they were given."""
     embedding, *updates = (
         noise_like(torch.empty(1, count, 16), 20 + i).bfloat16() for i in range(1 + len(model.stack.blocks))
     )
-    exact = copy.deepcopy(model).double()
     expected = _gradients(exact, embedding.double(), [one.double() for one in updates])
     for threads, word in machines:
         with _machine(threads, word), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
@@ -117,7 +119,7 @@ class _Given(torch.nn.Module):
 
 def _gradients(model: Transformer, embedding: Tensor, updates: list[Tensor]) -> dict[str, Tensor]:
     """Of one number that has most of its terms' gradients on one side of zero, where a sum that stops is seen."""
-    model = copy.deepcopy(model)
+    model.zero_grad()
     given = [_Given(update) for update in updates]
     for block, sublayer in zip(blocks(model), given, strict=True):
         block.sublayer = sublayer

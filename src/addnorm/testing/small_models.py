@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -38,9 +39,13 @@ def moved(scheme: Scheme, **shape: Any) -> Transformer:
         for path, parameter in model.named_parameters():
             # A connection's own numbers by a lot: its gates and mixtures start at 0, 1 or a unit vector.
             size = 0.4 if id(parameter) in connections else 0.1
-            noise = torch.randn(parameter.shape, generator=generator_for(1, path))
-            parameter.add_(size * (noise + 0.3))
+            parameter.add_(size * (_of_parameter(path, parameter.shape) + 0.3))
     return model
+
+
+@lru_cache(maxsize=1024)  # of a few hundred numbers each
+def _of_parameter(path: str, shape: torch.Size) -> Tensor:
+    return torch.randn(shape, generator=generator_for(1, path))
 
 
 def tokens(batch: int = BATCH, length: int = TOKENS, seed: int = 2) -> Tensor:
@@ -50,8 +55,12 @@ def tokens(batch: int = BATCH, length: int = TOKENS, seed: int = 2) -> Tensor:
 
 def noise_like(tensor: Tensor, seed: int = 3) -> Tensor:
     """Standard normal noise of a tensor's shape and dtype."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.dtype)
+    return _noise(tensor.shape, seed).to(tensor.dtype, copy=True)
+
+
+@lru_cache(maxsize=64)  # of at most 1 MB each: the laws draw the same for every scheme
+def _noise(shape: torch.Size, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def embedded(model: Transformer, ids: Tensor) -> Tensor:
