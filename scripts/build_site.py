@@ -45,6 +45,7 @@ CSS = """
 .md-typeset .figures { white-space: nowrap }
 .md-typeset .equation code { white-space: pre-wrap; overflow-wrap: anywhere }
 .md-typeset table:not([class]) th, .md-typeset table:not([class]) td { min-width: 0; padding: .45em .7em }
+.md-typeset td code { word-break: normal }
 """
 
 
