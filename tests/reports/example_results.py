@@ -45,7 +45,7 @@ CATALOGUE: dict[str, tuple[str, str, str, str, dict[int, tuple[float, float, int
     "deep-norm": (
         "DeepNorm: Post-LN with a heavier skip and a smaller value path.",
         "x <- n(alpha * x + F(x)),  alpha = N^(1/4);    hidden = x\n"
-        "v, o, fc1, fc2 <- beta * Xavier,  beta = (4 N)^(-1/4)",
+        "W_v, W_o, W_1, W_2 <- beta * W  at initialisation,  beta = (4 N)^(-1/4)",
         "Wang et al. 2022, arXiv:2203.00555.",
         "fork skip:α sublayer add box:n",
         {2: (2.312, 4.2, 6_200_000), 24: (2.294, 39.1, 71_500_000)},
@@ -54,7 +54,7 @@ CATALOGUE: dict[str, tuple[str, str, str, str, dict[int, tuple[float, float, int
     "mhc": (
         "mHC: four streams, mixed by a doubly stochastic matrix that depends on the token.",
         "X <- H_res X + H_post^T F(n(H_pre X)),  X in R^(4 x d)\n"
-        "H_res = Sinkhorn(exp(.)),  H_pre = sigmoid(.),  H_post = 2 sigmoid(.)",
+        "H_res = Sinkhorn(exp(B)),  H_pre = sigmoid(b),  H_post = 2 sigmoid(c)",
         "Xie et al. 2025, arXiv:2512.24880; Zhu et al. 2024, arXiv:2409.19606.",
         "streams:4 fork skip:H_res mix:H_pre box:n sublayer scale:H_post add",
         {2: (2.305, 7.8, 13_900_000), 24: (2.238, 83.0, 161_000_000)},

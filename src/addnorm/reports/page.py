@@ -13,6 +13,7 @@ from addnorm.errors import UserError
 from addnorm.reports import charts, diagrams, numbers, page_data, page_table, palette
 from addnorm.reports.arm_scores import metrics_html
 from addnorm.reports.command import reproduce
+from addnorm.reports.mathml import equation_or_text
 from addnorm.reports.rate_chart import rate_charts
 from addnorm.reports.series import all_series
 from addnorm.reports.table import ArmRow, depths, rows
@@ -158,8 +159,7 @@ def _card(scheme: str, group: list[ArmRow]) -> str:
     )
     return (
         f'<article class="card"><h3>{escape(scheme)}</h3><p class="title">{escape(arm.get("title", ""))}</p>'
-        f'<div class="equation" role="math" tabindex="0" aria-label="Equation of {escape(scheme, quote=True)}">'
-        f"{escape(arm.get('equation', '').replace('<-', '←'))}</div>"
+        f'<div class="formulas">{equation_or_text(arm.get("equation", ""))}</div>'
         f'<div>{_diagram(arm, scheme)}</div><div><p class="cite">{_reference(arm.get("reference", ""))}</p>'
         f'<ul class="verdicts">{verdicts}</ul></div></article>'
     )

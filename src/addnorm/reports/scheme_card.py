@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from addnorm.reports import diagrams
+from addnorm.reports.mathml import equation_or_text
 from addnorm.residual import Scheme
 from addnorm.schemes._describe import doc_parts
 
@@ -16,7 +17,7 @@ def scheme_card(scheme: Scheme) -> str:
     parts = [
         f"<p><strong>{escape(title)}</strong></p>",
         diagrams.draw(words, type(scheme).__name__) if words else "",
-        f"<pre>{escape(equation)}</pre>" if equation else "",
+        equation_or_text(equation) if equation else "",
         *(f"<p>{escape(text)}</p>" for text in labelled["Reference"]),
         f"<p><code>{escape(repr(scheme))}</code></p>",
     ]

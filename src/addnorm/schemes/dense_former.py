@@ -50,7 +50,7 @@ class AveragingConnection(KeepingConnection):
 class DenseFormer(Scheme):
     """DenseFormer: after each layer the stream is a learned weighted sum of all layers' outputs and the embedding.
 
-        y_l = layer_l(x_l), Pre-LN;    x_{l+1} = a_l,0 * embedding + sum_{j<=l} a_l,j+1 * y_j;    hidden = n(x)
+        y_l = layer_l(x_l), Pre-LN;    x_{l+1} = a_{l,0} * embedding + sum_{j<=l} a_{l,j+1} * y_j;    hidden = n(x)
 
     The y_j are the layers' outputs before the averaging. Initially the newest has weight 1, all others 0: Pre-LN. With
     `dilation` k only every k-th of them is summed, counted from the newest; with `period` p only every p-th layer is
