@@ -9,7 +9,7 @@ from addnorm.reports.mathml_parts import (
     APPLY,
     INFIX,
     REALS,
-    Part,
+    Factor,
     fenced,
     letter,
     math,
@@ -125,19 +125,19 @@ class EquationParser(TokenReader):
             return self.now.before and not self.now.after
         return self.now.kind in ("number", "name") or self.now.text in ("(", "[") or self.opens_product()
 
-    def factor(self) -> Part:
+    def factor(self) -> Factor:
         """A letter, a number or a bracket with all that hangs on it, and the arguments of a function."""
         part = self.scripts(self.atom())
         while part.function and self.now.text == "(" and not self.now.before:
             argument = self.bracket("(")
             applied = f"<mrow>{part.markup}{APPLY}{argument.markup}</mrow>"
-            part = self.scripts(Part(markup=applied, upright=part.upright))
+            part = self.scripts(Factor(markup=applied, upright=part.upright))
         return part
 
-    def atom(self) -> Part:
+    def atom(self) -> Factor:
         token = self.take()
         if token.kind == "number":
-            return Part(markup=number(token.text))
+            return Factor(markup=number(token.text))
         if token.text in ("(", "[", "|", "||", "<"):
             self.place -= 1
             return self.bracket(token.text)
@@ -147,19 +147,19 @@ class EquationParser(TokenReader):
         if token.text in ("sqrt", "floor") and self.now.text == "(":
             self.take()
             inner = self.inside(")")
-            return Part(markup=f"<msqrt>{inner}</msqrt>" if token.text == "sqrt" else fenced("⌊", inner, "⌋"))
+            return Factor(markup=f"<msqrt>{inner}</msqrt>" if token.text == "sqrt" else fenced("⌊", inner, "⌋"))
         if token.text == "sum":
-            return Part(markup="<mo>∑</mo>", upright=True)
+            return Factor(markup="<mo>∑</mo>", upright=True)
         if token.text == "R" and self.place > 1 and self.tokens[self.place - 2].text == "in":
-            return Part(markup=REALS)
+            return Factor(markup=REALS)
         return letter(token.text)
 
-    def bracket(self, opening: str) -> Part:
+    def bracket(self, opening: str) -> Factor:
         self.expect(opening)
         if opening == "[" and self.now.text == "[":
-            return Part(markup=self.matrix())
+            return Factor(markup=self.matrix())
         inner = self.inside(_CLOSING[opening])
-        return Part(markup=fenced(opening, inner, _CLOSING[opening]), inner=inner if opening == "(" else "")
+        return Factor(markup=fenced(opening, inner, _CLOSING[opening]), inner=inner if opening == "(" else "")
 
     def matrix(self) -> str:
         rows = []
@@ -185,7 +185,7 @@ class EquationParser(TokenReader):
         self.take()
         return [row(cell) for cell in cells]
 
-    def scripts(self, part: Part) -> Part:
+    def scripts(self, part: Factor) -> Factor:
         """Tilde, prime, factorial, foot and exponent."""
         base, foot, above = part.markup, "", ""
         while True:
@@ -207,7 +207,7 @@ class EquationParser(TokenReader):
                 above = self.script(foot=False, space=base == REALS)
             else:
                 break
-        return Part(
+        return Factor(
             markup=scripted(base, foot, above),
             inner="" if foot or above else part.inner,
             function=part.function,

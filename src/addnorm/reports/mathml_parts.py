@@ -31,7 +31,7 @@ REALS = "<mi>ℝ</mi>"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Factor:
     """A piece of a formula."""
 
     markup: str
@@ -75,7 +75,7 @@ def scripted(base: str, foot: str, above: str) -> str:
     return base
 
 
-def side_by_side(factors: list[Part]) -> list[str]:
+def side_by_side(factors: list[Factor]) -> list[str]:
     """Factors without a sign between them; an upright name gets a little room."""
     parts: list[str] = []
     for last, factor in zip([None, *factors], factors, strict=False):
@@ -96,14 +96,14 @@ def number(text: str) -> str:
     return power if mantissa == "1" else f"<mrow><mn>{mantissa}</mn><mo>×</mo>{power}</mrow>"
 
 
-def letter(text: str) -> Part:
+def letter(text: str) -> Factor:
     """A variable, upright if it is a name of several letters."""
     if len(text) == 1:
-        return Part(markup=f"<mi>{text}</mi>", function=True)
+        return Factor(markup=f"<mi>{text}</mi>", function=True)
     if text in GREEK:
-        return Part(markup=f"<mi>{GREEK[text]}</mi>")
+        return Factor(markup=f"<mi>{GREEK[text]}</mi>")
     if text in NAMES:
-        return Part(markup=f"<mi>{text}</mi>", function=True, upright=True)
+        return Factor(markup=f"<mi>{text}</mi>", function=True, upright=True)
     if text in ROWS:
-        return Part(markup="<mrow>" + TIMES.join(f"<mi>{letter}</mi>" for letter in text) + "</mrow>")
+        return Factor(markup="<mrow>" + TIMES.join(f"<mi>{letter}</mi>" for letter in text) + "</mrow>")
     raise unknown_name(text)
