@@ -18,6 +18,8 @@ from scripts import build_catalogue, check_site
 
 import addnorm
 from addnorm import schemes
+from addnorm.reports.mathml import equation_or_text
+from addnorm.schemes._describe import describe
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "site-source"
@@ -39,11 +41,10 @@ PALETTE = (
 )
 # Chinese has no spaces: every character is a word, and a search for several finds them together.
 SEPARATOR = r"[\s\-.,:;()\[\]`=/]+|(?=[\u4e00-\u9fff])|(?<=[\u4e00-\u9fff])"
-# Equations break where the page ends; a table's cells stand closer, so that six columns fit.
+# A table's cells stand closer, so that six columns fit.
 CSS = """
 .md-grid { max-width: 76rem }
 .md-typeset .figures { white-space: nowrap }
-.md-typeset .equation code { white-space: pre-wrap; overflow-wrap: anywhere }
 .md-typeset table:not([class]) th, .md-typeset table:not([class]) td { min-width: 0; padding: .45em .7em }
 .md-typeset td code { word-break: normal }
 """
@@ -92,7 +93,8 @@ def write_schemes(docs: Path) -> None:
 def scheme_page(name: str) -> str:
     """Equation, diagram, oracles, certificate, claims, and the file."""
     text = build_catalogue.section(name).replace(f"## {name}", f"# {name}").replace("](diagrams/", "](../diagrams/")
-    text = text.replace("```", "```{ .text .equation }", 1)
+    equation = describe(name).equation
+    text = text.replace(f"```\n{equation}\n```", equation_or_text(equation))
     text = re.sub(r"^- (Oracles|Certificate|Claims):$", r"\n## \1\n", text.strip(), flags=re.MULTILINE)
     text = re.sub(r"^  - ", "- ", text, flags=re.MULTILINE)
     file = Path(sys.modules[schemes.get(name).__module__].__file__ or "")

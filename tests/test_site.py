@@ -25,6 +25,7 @@ def test_every_page_of_the_docs_is_in_the_menu() -> None:
 def test_the_page_of_a_scheme_has_its_parts(name: str) -> None:
     page = build_site.scheme_page(name)
     assert page.startswith(f"# {name}\n")
+    assert "<math display" in page and "```" not in page.partition("## Code")[0]  # the equation is drawn
     assert [part for part in ("Oracles", "Certificate", "Claims", "Code") if f"\n## {part}\n" not in page] == []
     (drawing,) = re.findall(r"\]\(\.\./(diagrams/.*?\.svg)\)", page)
     assert (ROOT / "docs" / drawing).exists()
