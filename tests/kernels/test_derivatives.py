@@ -36,6 +36,7 @@ TRIED = {
     "_OneDNN": "here",
     "_WideAttention": "here",
     "_Means": "here",
+    "_Whole": "test_whole",
 }
 
 

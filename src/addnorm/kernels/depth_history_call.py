@@ -38,7 +38,9 @@ GATHER = _structure(
 
 def numbers(given: Sequence[int]) -> array[int]:
     """As the kernel takes them; keep it until the call is over."""
-    return array("q", given)
+    made = array("q", given)
+    native.hold(made)
+    return made
 
 
 def addresses(tensors: Sequence[Tensor]) -> array[int]:

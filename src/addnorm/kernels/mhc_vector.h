@@ -132,6 +132,24 @@ template <class W> static inline Vec<W> exponential(Vec<W> x) {
   Bits power = (Bits)shifted - (Bits)all<W>(magic);
   return result * (Vec<W>)((power + bias) << mantissa);
 }
+// Of what is at most about zero, in half as many operations; in float to 1e-7 of its value.
+template <class W> static inline Vec<W> exponential_of_negative(Vec<W> x) {
+  if constexpr (!std::is_same<W, float>::value) return exponential<W>(x);
+  using Bits = typename VectorOf<W>::bits;
+  const W magic = W(12582912), low = W(-87.33654);
+  x = x < low ? all<W>(low) : x;
+  const Vec<W> shifted = x * W(1.4426950408889634) + magic, whole = shifted - magic;
+  const Vec<W> rest = x - whole * W(0.693359375) - whole * W(-2.12194440e-4);
+  Vec<W> result = all<W>(W(1.0 / 5040));
+  result = result * rest + W(1.0 / 720);
+  result = result * rest + W(1.0 / 120);
+  result = result * rest + W(1.0 / 24);
+  result = result * rest + W(1.0 / 6);
+  result = result * rest + W(0.5);
+  result = result * rest + W(1);
+  result = result * rest + W(1);
+  return result * (Vec<W>)(((Bits)shifted - (Bits)all<W>(magic) + 127) << 23);
+}
 template <class W> static inline Vec<W> sigmoid(Vec<W> x) { return W(1) / (W(1) + exponential<W>(-x)); }
 
 // Memory that a thread keeps from call to call: fresh pages cost more than the work of a small call.

@@ -16,10 +16,11 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -43,6 +44,18 @@ _WITH = "// compile with: "
 SUFFIXES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16"}
 
 
+class Notes(Protocol):
+    """What notes calls of kernels: `addnorm.kernels.call_tape.Tape`."""
+
+    def kernel(self, run: Callable[..., None]) -> Callable[..., None]:
+        """The kernel, which is noted when it is called."""
+        ...
+
+    def hold(self, *held: object) -> None:
+        """Keep what a kernel has the address of."""
+        ...
+
+
 @dataclass
 class _State:
     """What this process knows of its kernels."""
@@ -51,6 +64,7 @@ class _State:
     folder: Path | None = None
     found: dict[str, ctypes.CDLL | None] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
+    notes: threading.local = field(default_factory=threading.local)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -78,6 +92,23 @@ def switched(enabled: bool) -> Iterator[None]:
         yield
     finally:
         _STATE.enabled = before
+
+
+@contextmanager
+def noted_by(tape: Notes) -> Iterator[None]:
+    """Within it, this thread's calls of kernels are noted by a tape, which keeps what they have the addresses of."""
+    _STATE.notes.tape = tape
+    try:
+        yield
+    finally:
+        _STATE.notes.tape = None
+
+
+def hold(*objects: object) -> None:
+    """Say that a kernel is told the address of these, besides those that `addresses` gives."""
+    tape = getattr(_STATE.notes, "tape", None)
+    if tape is not None:
+        tape.hold(*objects)
 
 
 def enabled() -> bool:
@@ -110,12 +141,13 @@ def has_address(*tensors: Tensor | None) -> bool:
     return True
 
 
-def addresses(*tensors: Tensor | None, strided: bool = False) -> list[int]:
+def addresses(*tensors: Tensor | None, strided: bool = False, fresh: Sequence[Tensor | None] = ()) -> list[int]:
     """Of their first numbers, null for None: the one place at which a tensor becomes an address.
 
     Args:
         tensors: who calls holds them until the kernel returns.
         strided: whether the kernel is told the strides; else the numbers must lie one after the other.
+        fresh: more of them, after `tensors`: room that who calls has just made, which nobody can have put elsewhere.
 
     Raises:
         AssertionError: one has none (`has_address`); who calls takes torch's path then.
@@ -125,6 +157,10 @@ def addresses(*tensors: Tensor | None, strided: bool = False) -> list[int]:
     for one in tensors:
         assert one is None or strided or one.is_contiguous(), "its numbers do not lie one after the other"
         found.append(0 if one is None else one.data_ptr())
+    for one in fresh:
+        found.append(0 if one is None else one.data_ptr())
+    if getattr(_STATE.notes, "tape", None) is not None:
+        hold(*tensors, *fresh)
     return found
 
 
@@ -150,7 +186,8 @@ def function(name: str, symbol: str, dtype: torch.dtype, arguments: tuple[type, 
     run = getattr(found, f"{symbol}_{SUFFIXES[dtype]}")
     if run.argtypes is None:
         run.argtypes = arguments
-    return run
+    tape = getattr(_STATE.notes, "tape", None)
+    return run if tape is None else tape.kernel(run)
 
 
 def folder() -> Path:

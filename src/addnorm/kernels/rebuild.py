@@ -77,6 +77,11 @@ def rebuilding() -> Iterator[None]:
         _TABLE.made = None
 
 
+def is_rebuilding() -> bool:
+    """Whether this thread is within `rebuilding`."""
+    return _TABLE.made is not None
+
+
 def rebuildable(tensor: Tensor, make: Callable[..., Tensor], *given: Any) -> Tensor:
     """The tensor; within `rebuilding` it is not kept for backward.
 

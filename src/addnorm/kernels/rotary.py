@@ -40,7 +40,13 @@ def turned_reference(angles: Tensor, x: Tensor) -> Tensor:
     """The same by torch's operations."""
     if angles.dim() == 3:
         angles = angles[:, None]
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    return turned_by(angles.cos().to(x.dtype), angles.sin().to(x.dtype), x)
+
+
+def turned_by(
+    cos: Float[Tensor, "*batch tokens half_d_head"], sin: Tensor, x: Float[Tensor, "batch heads tokens d_head"]
+) -> Float[Tensor, "batch heads tokens d_head"]:
+    """The same of angles whose cosines and sines are known, by torch's operations."""
     cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
     # Rolling by half a head puts each feature's partner in its place: a third less time than splitting and joining.
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
@@ -70,7 +76,7 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
     run = native.function("rotary", "turn", x.dtype, _SIGNATURE)
     cos, sin = cos.contiguous(), sin.contiguous()
     *given, of_result = native.addresses(x, cos, sin, result, strided=True)
-    run(*given, ctypes.addressof(sizes), sign, of_result, torch.get_num_threads())
+    run(*given, sizes, sign, of_result, torch.get_num_threads())
     return result
 
 

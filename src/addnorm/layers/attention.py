@@ -21,6 +21,7 @@ from addnorm.layers.one_token import attention_of_one
 from addnorm.layers.position import Rotary
 from addnorm.layers.views import Views, views_of
 from addnorm.layers.watched import is_only
+from addnorm.layers.whole_sublayer import attention_whole
 from addnorm.layers.window import reach_of, window_mixture
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class Attention(nn.Module):
             check_vectors("what attends", view, self.d_model)
         if context.cache is not None and (output := self._of_one_token(views, context)) is not None:
             return output
+        if (output := self._whole(views, context)) is not None:
+            return F.dropout(output, self.output_dropout, self.training) if self.output_dropout else output
         passed = context.passed_between(self.kind)
         heads = Views(self._queries(views.query, passed), *self._keys_and_values(views, passed))
         if self.kernel in ("sliding-window", "linear") and context.mask is not None:
@@ -143,11 +146,21 @@ class Attention(nn.Module):
         return self._output(mixing(heads, context, passed), passed)
 
     def _of_one_token(self, views: Views, context: Context) -> Tensor | None:
-        normed = not all(is_only(norm, nn.Identity) for norm in (self.q_norm, self.k_norm))
-        if self.training or self.kernel != "fused" or len(self.inside) or normed:
+        if self.training or not self._is_plain():
             return None
         linears = (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
         return attention_of_one(self, linears, self.rotary, views, context)
+
+    def _whole(self, views: Views, context: Context) -> Tensor | None:
+        if (self.training and self.dropout) or self.num_heads != self.num_kv_heads or not self._is_plain():
+            return None
+        linears = (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
+        return attention_whole(linears, self.num_heads, self.rotary, views, context)
+
+    def _is_plain(self) -> bool:
+        """Whether it is softmax attention without parts of a scheme or norms of its own."""
+        normed = not all(is_only(norm, nn.Identity) for norm in (self.q_norm, self.k_norm))
+        return self.kernel == "fused" and not len(self.inside) and not normed
 
     def _full(self, heads: Views, context: Context, passed: dict[str, Tensor]) -> Tensor:
         query, key, value = self._turned(heads, context, passed)

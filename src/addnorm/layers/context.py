@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class Context:
         memory_keep: which memory tokens are real, `(batch, memory_tokens)`.
         cache: keys and values of earlier tokens; the new ones are appended.
         passed: what attentions of this forward leave for later ones, by kind of attention and name; filled on the way.
+        turns: cosines and sines of the positions' angles, by what they depend on; filled on the way.
     """
 
     causal: bool = False
@@ -45,6 +46,7 @@ class Context:
     memory_keep: Bool[Tensor, "batch memory_tokens"] | None = None
     cache: KVCache | None = None
     passed: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    turns: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @cached_property
     def only_position(self) -> int | None:

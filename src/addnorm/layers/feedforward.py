@@ -16,6 +16,7 @@ from addnorm.kernels.rebuild import rebuildable
 from addnorm.layers.inside import Inside, Parts, PlaceShape
 from addnorm.layers.linear import mapped
 from addnorm.layers.one_token import feedforward_of_one
+from addnorm.layers.whole_sublayer import feedforward_whole
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -88,7 +89,10 @@ class FeedForward(nn.Module):
             linears = (self.fc1, self.fc2) if self.gate is None else (self.fc1, self.gate, self.fc2)
             if (output := feedforward_of_one(linears, self.activation, x)) is not None:
                 return output
-        output = mapped(self.fc2, self._activated(x))
+        output = None
+        if self.gate is None and not len(self.inside):
+            output = feedforward_whole((self.fc1, self.fc2), self.activation, x)
+        output = mapped(self.fc2, self._activated(x)) if output is None else output
         return F.dropout(output, self.output_dropout, self.training) if self.output_dropout else output
 
     def _activated(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,3 +32,17 @@ def mapped(layer: nn.Module, x: Float[Tensor, "*tokens inputs"]) -> Float[Tensor
             check_numbers(x, weight)
         return layer(x)
     return linear(x, weight, own["bias"])
+
+
+def maps_of(linears: Sequence[nn.Module]) -> list[tuple[Tensor, Tensor | None]] | None:
+    """Weights and biases of layers that are nothing but `nn.Linear`; None where one is more."""
+    found: list[tuple[Tensor, Tensor | None]] = []
+    for layer in linears:
+        if not is_only(layer, nn.Linear):
+            return None
+        own = layer._parameters  # asking the module itself takes several times as long
+        weight = own["weight"]
+        if weight is None:  # somebody computes it elsewhere
+            return None
+        found.append((weight, own["bias"]))
+    return found

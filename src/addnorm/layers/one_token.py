@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.kernels.decoding import Cached, attend, feed, takes
+from addnorm.layers.linear import maps_of
 from addnorm.layers.position import Rotary, frequencies
 from addnorm.layers.watched import is_only
 
@@ -45,7 +46,7 @@ def attention_of_one(
         return None
     if rotary is not None and not is_only(rotary, Rotary):
         return None
-    position, bare = cache.length(attention) if context.positions is None else context.only_position, _bare(linears)
+    position, bare = cache.length(attention) if context.positions is None else context.only_position, maps_of(linears)
     if position is None or bare is None or not takes(views, bare):
         return None
     slot = cache.room_for_one(attention, rows, views.query.dtype)
@@ -73,22 +74,8 @@ def feedforward_of_one(
     """
     if x.numel() > MOST_ROWS * x.shape[-1]:
         return None
-    bare = _bare(linears)
+    bare = maps_of(linears)
     return None if bare is None or x.numel() == 0 or not takes([x], bare) else feed(x, bare, activation)
-
-
-def _bare(linears: Sequence[nn.Module]) -> list[tuple[Tensor, Tensor | None]] | None:
-    """Weights and biases of layers that are nothing but `nn.Linear`; None where one is more."""
-    found: list[tuple[Tensor, Tensor | None]] = []
-    for linear in linears:
-        if not is_only(linear, nn.Linear):
-            return None
-        own = linear._parameters  # asking the module itself takes several times as long
-        weight = own["weight"]
-        if weight is None:  # somebody computes it elsewhere
-            return None
-        found.append((weight, own["bias"]))
-    return found
 
 
 @lru_cache(maxsize=64)

@@ -34,20 +34,21 @@ class BatchGradient:
         """Add the batch's gradient to the parameters'; the loss."""
         total = 0.0
         for part, share in self._parts(batch):
-            loss = self._of_part(model, part) * share
+            loss = self.of_part(model, part) * share
             loss.backward()
             total += loss.item()
         return total
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The same loss; with parts of a size that fit, for a forward without gradients."""
-        return torch.stack([self._of_part(model, part) * share for part, share in self._parts(batch)]).sum()
+        return torch.stack([self.of_part(model, part) * share for part, share in self._parts(batch)]).sum()
 
     def autocast(self) -> torch.autocast:
         """The precision of the run's forwards."""
         return torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
-    def _of_part(self, model: nn.Module, part: Batch) -> Tensor:
+    def of_part(self, model: nn.Module, part: Batch) -> Tensor:
+        """The loss of a part, with its graph."""
         with self.autocast():
             return self.problem.loss(model, part)
 

@@ -83,6 +83,9 @@ class FlatBuffer:
     0.7 ms a step where single parameters take 8.8 (24 layers of width 32, 387 parameters). A parameter without a
     gradient in a step has a gradient of zero.
 
+    Between `clear` and `gather` a parameter has the gradient that backward made, or none: handing over a tensor costs
+    backward a tenth of adding it to zeros.
+
     Args:
         parameters: all of one dtype; changed in place.
         weight_decay: of all of them.
@@ -106,13 +109,34 @@ class FlatBuffer:
             parameter.grad = self.gradient[place].view(parameter.shape)
         self._views = [parameter.grad for parameter in parameters]
 
-    def check(self) -> None:
-        """Notice whoever replaced a gradient: it would be left out of the step without a word."""
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Let every parameter's gradient be its place in the buffer, with what backward has left."""
+        places, made = [], []
         for parameter, view in zip(self.places, self._views, strict=True):
-            assert parameter.grad is view, "a gradient was replaced; clear them with Optimizer.clear_gradient"
+            assert view is not None
+            if parameter.grad is None:
+                view.zero_()
+            elif parameter.grad is not view:
+                places.append(view)
+                made.append(parameter.grad)
+            parameter.grad = view
+        if made:
+            torch._foreach_copy_(places, made)
+
+    def show(self) -> None:
+        """Let every parameter's gradient be its place in the buffer, as it is."""
+        for parameter, view in zip(self.places, self._views, strict=True):
+            parameter.grad = view
+
+    def clear(self) -> None:
+        """Let no parameter have a gradient."""
+        for parameter in self.places:
+            parameter.grad = None
 
     def step(self, learning_rate: float) -> None:
         """One step of AdamW."""
+        self.gather()
         adamw(
             [self.values],
             [self.gradient],
@@ -153,21 +177,31 @@ class Optimizer:
                 rule = replace(rule, learning_rate=rule.learning_rate * config.connection_learning_rate)
             self.buffers[name] = FlatBuffer(parameters, decay, rule)
 
+    def gather(self) -> None:
+        """Bring the gradients that backward has left into the buffers."""
+        for buffer in self.buffers.values():
+            buffer.gather()
+
+    def show(self) -> None:
+        """Let every parameter show what the buffers hold of its gradient."""
+        for buffer in self.buffers.values():
+            buffer.show()
+
     def gradient_norm(self) -> Tensor:
         """The norm of the whole gradient."""
-        for buffer in self.buffers.values():
-            buffer.check()
+        self.gather()
         return torch.linalg.vector_norm(torch.stack([buffer.gradient.norm() for buffer in self.buffers.values()]))
 
     def scale_gradient(self, factor: float) -> None:
         """Multiply the whole gradient."""
         for buffer in self.buffers.values():
+            buffer.gather()
             buffer.gradient.mul_(factor)
 
     def clear_gradient(self) -> None:
-        """Set the whole gradient to zero."""
+        """Forget the whole gradient."""
         for buffer in self.buffers.values():
-            buffer.gradient.zero_()
+            buffer.clear()
 
     def step(self, learning_rate: float) -> None:
         """Move all parameters."""

@@ -28,6 +28,7 @@ from addnorm.training.rollback import SpikeGuard
 from addnorm.training.run_folder import RunFolder
 from addnorm.training.schedule import factor
 from addnorm.training.snapshot import load_weights_, weights_of
+from addnorm.training.taped_gradient import TapedGradient
 
 TRAIN_ROWS = 200
 """Rows of the training loss in a run, at most; a synced row takes 0.8 ms."""
@@ -57,6 +58,7 @@ class Trainer:
         self.optimizer = Optimizer(model, config)
         self.average = AveragedWeights(self.optimizer, config.ema)
         self.gradient = BatchGradient(config, task)
+        self.taped = TapedGradient(self.gradient, task, model, self.optimizer)
         self.guard = SpikeGuard(config.spike, self._live)
         self.budget = Budget.of(config, task.tokens_per_step)
         self.clock = Clock()
@@ -184,7 +186,8 @@ class Trainer:
         flow, buffers = self._due_flow(), self._copied_buffers()
         with self.clock.running(), flow or nullcontext():
             batch = self.task.train_batch(self.at.step)
-            loss, norm = self.gradient.backward(self.model, batch), self.optimizer.gradient_norm().item()
+            loss = self.taped.backward(batch, watched=flow is not None)
+            norm = self.optimizer.gradient_norm().item()
         measured = flow.forward_and_backward() if flow else {}
         good = math.isfinite(loss) and math.isfinite(norm)
         spike = good and loss > self.guard.limit()
