@@ -13,9 +13,25 @@ from addnorm.reports.charts import marker, ticks
 from addnorm.reports.palette import Style, style
 from addnorm.reports.series import spread
 
-_WIDTH, _HEIGHT = 880, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 230, 28, 46
+_LEFT, _TOP, _BOTTOM = 56, 28, 46
 _LABEL_GAP = 16
+_LETTER = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartSize:
+    """How large a figure is drawn, in CSS pixels, so that its text of 12 px is read where it is shown."""
+
+    kind: str
+    width: int
+    plot: int
+    """Height of the part with the axes."""
+    below: bool
+    """Whether the lines' names stand below the axes, not right of them."""
+
+
+WIDE = ChartSize(kind="wide", width=640, plot=310, below=False)
+NARROW = ChartSize(kind="narrow", width=340, plot=250, below=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,23 +84,35 @@ class _Frame:
 
     across: AxisScale
     up: AxisScale
+    size: ChartSize
+    names: int
+    """Room right of the axes."""
+
+    @property
+    def right(self) -> int:
+        return self.size.width - self.names
+
+    @property
+    def bottom(self) -> int:
+        return self.size.plot - _BOTTOM
 
     def x(self, value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * self.across.share(value)
+        return _LEFT + (self.right - _LEFT) * self.across.share(value)
 
     def y(self, value: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * self.up.share(value)
+        return self.bottom - (self.bottom - _TOP) * self.up.share(value)
 
     def shows(self, value: float) -> bool:
         """A logarithm has no zero, no axis has infinity, and learning curves begin above theirs."""
         return math.isfinite(value) and (value > 0 or not self.up.logarithmic) and value <= self.up.high
 
 
-def claim_chart(outcome: dict[str, Any]) -> str:
+def claim_chart(outcome: dict[str, Any], size: ChartSize = WIDE) -> str:
     """The figure of a stored outcome as an SVG element.
 
     Args:
         outcome: of claims.json; its lines have places `x`, and at each place in `y` the values of the seeds.
+        size: for a desk or for a phone.
     """
     axes, lines = outcome["axes"], outcome["lines"]
     places = [float(x) for line in lines for x in line["x"]]
@@ -93,19 +121,22 @@ def claim_chart(outcome: dict[str, Any]) -> str:
     frame = _Frame(
         across=scale(places, axes["log_x"], margin=0.03),
         up=scale([float(value) for seeds in seen for value in seeds], axes["log_y"]),
+        size=size,
+        names=12 if size.below else 36 + _LETTER * max((len(line["label"]) for line in lines), default=0),
     )
     parts = [_grid(frame, axes)]
     drawn = [(line, style(i), _means(line)) for i, line in enumerate(lines)]
     parts += [_line(frame, line, look, means) for line, look, means in drawn]
     parts += _labels(frame, drawn)
+    height = size.plot + (_LABEL_GAP * len(drawn) + 4 if size.below else 0)
     return (
-        f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(_spoken(axes, drawn), quote=True)}">{"".join(parts)}</svg>'
+        f'<svg class="chart {size.kind}" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size.width} {height}" '
+        f'role="img" aria-label="{escape(_spoken(axes, drawn), quote=True)}">{"".join(parts)}</svg>'
     )
 
 
 def _grid(frame: _Frame, axes: dict[str, Any]) -> str:
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    right, bottom = frame.right, frame.bottom
     parts = [f'<text class="axis" x="0" y="12">{escape(axes["y"])}</text>']
     for value in frame.up.ticks():
         y = frame.y(value)
@@ -156,12 +187,14 @@ def _bar(frame: _Frame, x: float, seeds: Sequence[Any]) -> str:
 
 
 def _labels(frame: _Frame, drawn: Sequence[tuple[dict[str, Any], Style, list[tuple[float, float]]]]) -> list[str]:
-    """Names right of the lines' ends, moved apart; a line that cannot be shown says what it is instead."""
-    bottom = _HEIGHT - _BOTTOM
+    """Names right of the lines' ends, moved apart, or below; a line that cannot be shown says what it is instead."""
     ends = [means[-1][1] if means else math.nan for _, _, means in drawn]
-    wanted = [frame.y(end) if frame.shows(end) else float(bottom) for end in ends]
-    column, parts = _WIDTH - _RIGHT + 20, []
-    for (line, look, _), end, y in zip(drawn, ends, spread(wanted, _LABEL_GAP, _TOP, bottom), strict=True):
+    wanted = [frame.y(end) if frame.shows(end) else float(frame.bottom) for end in ends]
+    places = spread(wanted, _LABEL_GAP, _TOP, frame.bottom)
+    column, parts = frame.right + 20, []
+    if frame.size.below:
+        column, places = _LEFT, [frame.size.plot + _LABEL_GAP * (i + 0.5) for i in range(len(drawn))]
+    for (line, look, _), end, y in zip(drawn, ends, places, strict=True):
         name = line["label"] if frame.shows(end) else f"{line['label']} ({numbers.short(end)})"
         parts.append(f'<g fill="var(--s{look.colour})">{marker(look, column, y)}</g>')
         parts.append(f'<text x="{column + 10}" y="{y + 4:.1f}">{escape(name)}</text>')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from addnorm.files import write_atomically
 from addnorm.reports import charts, numbers, palette
-from addnorm.reports.claim_chart import claim_chart
+from addnorm.reports.claim_chart import NARROW, claim_chart
 from addnorm.studies.claim import VERDICTS
 
 FILE = "claims.html"
@@ -42,8 +43,10 @@ def claims_page(results: dict[str, Any]) -> str:
         own_style=_asset("claims.css"),
         outlines=charts.outlines(),
         facts=escape(_facts(results)),
-        table=_table(outcomes),
+        verdicts=_verdicts(outcomes),
+        schemes=_schemes(outcomes),
         claims="\n".join(map(_claim, outcomes)),
+        script=_asset("claims.js") + _asset("theme.js"),
     )
 
 
@@ -59,14 +62,25 @@ def _facts(results: dict[str, Any]) -> str:
     return " · ".join([*parts, f"measured in {numbers.seconds(wall_s)}", str(results.get("created", ""))[:10]])
 
 
-def _table(outcomes: list[dict[str, Any]]) -> str:
-    rows = "".join(
-        f'<tr><th scope="row" class="words"><a href="#{escape(item["name"], quote=True)}">{escape(item["title"])}</a>'
-        f'</th><td class="words">{_mark(item["verdict"])}</td><td class="words">{escape(_figure(item))}</td></tr>'
-        for item in outcomes
+def _verdicts(outcomes: list[dict[str, Any]]) -> str:
+    """One choice a verdict that occurs, with its number of claims."""
+    counts = Counter(item["verdict"] for item in outcomes)
+    choices = [("", "all", len(outcomes)), *((verdict, _mark(verdict), counts[verdict]) for verdict in VERDICTS)]
+    return "".join(
+        f'<input type="radio" name="verdict" id="verdict-{i}" value="{verdict}"{"" if verdict else " checked"}>'
+        f'<label for="verdict-{i}">{words}&nbsp;<span class="count">{count}</span></label>'
+        for i, (verdict, words, count) in enumerate(choices)
+        if count or not verdict
     )
-    head = "".join(f'<th scope="col" class="words">{name}</th>' for name in ("Claim", "Verdict", "Measured"))
-    return f'<table class="comparison claims"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _schemes(outcomes: list[dict[str, Any]]) -> str:
+    """One choice a scheme that a claim is about, with its number of claims."""
+    counts = Counter(scheme for item in outcomes for scheme in item["about"])
+    return "".join(
+        f'<option value="{escape(scheme, quote=True)}">{escape(scheme)} ({count})</option>'
+        for scheme, count in sorted(counts.items())
+    )
 
 
 def _mark(verdict: str) -> str:
@@ -98,13 +112,16 @@ def _claim(item: dict[str, Any]) -> str:
     for text, one in item.get("elsewhere", {}).items():  # older files have none
         facts.append((f"At {escape(text)}", f"{_mark(one['verdict'])}. {escape(one['sentence'])}"))
     listed = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in facts)
+    # Open, so that all is there without scripts; a script folds it.
     return (
-        f'<section class="claim" id="{name}" aria-labelledby="{name}-heading">'
-        f'<h2 id="{name}-heading">{escape(item["title"])}</h2>'
-        f'<p class="statement">{escape(item["statement"])}</p>'
-        f'<p class="found">{_mark(item["verdict"])}. {escape(item["sentence"])}</p>'
-        f"<figure>{claim_chart(item)}<figcaption>{escape(_caption(item['axes']))}</figcaption></figure>"
-        f"<dl>{listed}</dl></section>"
+        f'<details class="claim" id="{name}" data-verdict="{escape(item["verdict"], quote=True)}" '
+        f'data-schemes="{escape(" ".join(item["about"]), quote=True)}" open>'
+        f"<summary><h3>{escape(item['title'])}</h3>{_mark(item['verdict'])}"
+        f'<span class="figure">{escape(_figure(item))}</span></summary>'
+        f'<div class="body"><div class="words"><p class="statement">{escape(item["statement"])}</p>'
+        f'<p class="found">{_mark(item["verdict"])}. {escape(item["sentence"])}</p></div>'
+        f"<figure>{claim_chart(item)}{claim_chart(item, NARROW)}"
+        f"<figcaption>{escape(_caption(item['axes']))}</figcaption></figure><dl>{listed}</dl></div></details>"
     )
 
 

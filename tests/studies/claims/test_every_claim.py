@@ -40,4 +40,4 @@ def test_every_experiment_runs_to_a_verdict_with_a_figure(name):
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
     stored = json.loads(json.dumps(finite(item)))
     page = claims_page({"claims": [stored], "addnorm": "0", "created": "2026-01-01"})
-    assert page.count('class="chart"') == 1
+    assert page.count('class="chart wide"') == page.count('class="chart narrow"') == 1

@@ -119,7 +119,7 @@ def test_the_page_keeps_failures_and_loads_nothing_from_elsewhere(tmp_path):
     assert "not reproduced" in text and "One &amp; &lt;one&gt;" in text
     assert "prefers-color-scheme: dark" in text
     assert 'href="https://arxiv.org/abs/2601.00001"' in text
-    for outside in ("<script", "src=", "@import", "url(http"):
+    for outside in ("<script src", "src=", "@import", "url(http", "fetch("):
         assert outside not in text
 
 
