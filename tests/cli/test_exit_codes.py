@@ -81,7 +81,7 @@ def test_a_diverged_run_has_a_code_of_its_own(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["--help"], ["schemes", "mhc"], ["compare", "--print-config"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["--help"], ["schemes", "pre-norm"], ["compare", "--print-config"]], ids=" ".join)
 def test_a_closed_pipe_is_no_error(words, tmp_path):
     command = [sys.executable, "-m", "addnorm", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:

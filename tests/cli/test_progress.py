@@ -8,7 +8,7 @@ import pytest
 
 from addnorm.cli import progress
 from addnorm.cli.progress import Lines
-from command_line import apart
+from command_line import here
 
 BRIEF = ("train", "--steps", "60", "--d-model", "16", "--num-heads", "2", "--num-layers", "1", "--evaluations", "1")
 
@@ -56,8 +56,15 @@ def test_a_line_cannot_be_taken_for_an_order_to_the_terminal(clock, capsys):
     assert capsys.readouterr().err == "training: a\\x1b[31m b\n"
 
 
-def test_a_training_into_a_file_says_where_it_stands(tmp_path):
-    seen = apart(*BRIEF, "--out", "run", "--log-every", "0.001", cwd=tmp_path)
+@pytest.fixture
+def in_a_folder(monkeypatch, tmp_path):
+    """Commands in this process: `test_commands.py` has a comparison whose lines come from one of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("in_a_folder")
+def test_a_training_into_a_file_says_where_it_stands():
+    seen = here(*BRIEF, "--out", "run", "--log-every", "0.001")
     assert seen.code == 0
     lines = seen.err.splitlines()
     assert len(lines) > 30
@@ -66,17 +73,19 @@ def test_a_training_into_a_file_says_where_it_stands(tmp_path):
     assert any("left" in line and "tokens/s" in line for line in lines)
 
 
-def test_a_comparison_into_a_file_says_where_its_runs_stand(tmp_path):
+@pytest.mark.usefixtures("in_a_folder")
+def test_a_comparison_into_a_file_says_where_its_runs_stand():
     words = ("compare", "--schemes", "pre-norm", "--layers", "1", "--seeds", "2", "--workers", "1", "--steps", "300")
-    seen = apart(*words, "--dim", "16", "--out", "out", "--log-every", "0.001", cwd=tmp_path)
+    seen = here(*words, "--dim", "16", "--out", "out", "--log-every", "0.001")
     assert seen.code == 0
     found = [re.fullmatch(r"comparing \d+%: ([012])/2 runs.*", line) for line in seen.err.splitlines()]
     assert all(found) and {line[1] for line in found if line} >= {"0"}
     assert re.search(r"[\d,]+ tokens/s, pre-norm-L1-lr0.004/seed-\d step \d+/300 loss \d\.\d{3}", seen.err)
 
 
+@pytest.mark.usefixtures("in_a_folder")
 @pytest.mark.parametrize("word", ["--quiet", "--json"])
-def test_nothing_is_shown_on_the_way_where_that_was_asked(word, tmp_path):
-    seen = apart(*BRIEF, "--out", "run", word, "--log-every", "0.001", cwd=tmp_path)
+def test_nothing_is_shown_on_the_way_where_that_was_asked(word):
+    seen = here(*BRIEF, "--out", "run", word, "--log-every", "0.001")
     assert seen.code == 0 and seen.err == ""
     assert "validation" in seen.out

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -155,39 +155,53 @@ def test_the_trainer_of_transformers_takes_it_as_a_callback(tmp_path: Path) -> N
     assert all(value > 0 for value in recorder.rows[0]["gradient_rms"])
 
 
-def _rank(rank: int, port: int, sharded: bool, out: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    model: nn.Module = zoo.Net("pre", 3)
-    if sharded:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
+def _recorded_by_two(rank: int, port: int) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a replicated and of a sharded model, of which this process is one of two."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
 
-        mesh = init_device_mesh("cpu", (2,))
-        for layer in model.layers:
+    where = f"tcp://127.0.0.1:{port}"
+    torch.distributed.init_process_group(
+        "gloo", where, rank=rank, world_size=2, timeout=timedelta(minutes=2)
+    )  # a partner that fails is not waited for long
+    try:
+        sharded, mesh = zoo.Net("pre", 3), init_device_mesh("cpu", (2,))
+        for layer in sharded.layers:
             fully_shard(layer, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-    else:
-        model = nn.parallel.DistributedDataParallel(model)
-    with addnorm.Recorder(model) as recorder:
-        trained(2, model=model)
-    if rank == 0:
-        Path(out).write_text(json.dumps(recorder.rows), encoding="utf-8")
-    torch.distributed.destroy_process_group()
+        fully_shard(sharded, mesh=mesh)
+        rows = {}
+        for name, model in {
+            "replicated": nn.parallel.DistributedDataParallel(zoo.Net("pre", 3)),
+            "sharded": sharded,
+        }.items():
+            with addnorm.Recorder(model) as recorder:
+                trained(2, model=model)
+            rows[name] = recorder.rows
+        return rows
+    finally:
+        torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("sharded", [False, True])
-def test_two_processes_record_what_one_does(sharded: bool, tmp_path: Path) -> None:
+def _partner(index: int, port: int) -> None:
+    _recorded_by_two(1 + index, port)
+
+
+@pytest.mark.slow
+def test_two_processes_record_what_one_does() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_rank, args=(port, sharded, str(tmp_path / "rows.json")), nprocs=2)
-    found = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    partner = mp.spawn(_partner, args=(port,), nprocs=1, join=False)
+    try:
+        found = _recorded_by_two(0, port)
+    finally:
+        partner.join()
     model = zoo.Net("pre", 3)
     with addnorm.Recorder(model, every=50) as alone:
         trained(1, model=model)
-    for measure in ("state_rms", "gradient_rms", "weight_gradient", "update_to_weight"):
-        assert found[0][measure] == pytest.approx(alone.rows[0][measure], rel=1e-4), measure
+    for name, rows in found.items():
+        for measure in ("state_rms", "gradient_rms", "weight_gradient", "update_to_weight"):
+            assert rows[0][measure] == pytest.approx(alone.rows[0][measure], rel=1e-4), f"{name}: {measure}"
 
 
 def test_what_has_no_blocks_is_refused() -> None:

@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
+from addnorm.config import RunConfig
 from addnorm.errors import UserError
 from addnorm.training import lock
 from addnorm.training.lock import FolderLock
 from addnorm.training.run import train
 
-START = """
-import sys
-from pathlib import Path
-from addnorm.config import RunConfig
-from addnorm.errors import UserError
-from addnorm.training.run import train
-print("loaded", flush=True)
-input()
-tiny = dict(d_model=8, num_heads=2, num_layers=1, context=8, batch_size=2, steps=40)
-tiny |= dict(evaluations=1, evaluation_tokens=64)
-try:
-    print(train(RunConfig(**tiny, signals=0, score_items=0), Path(sys.argv[1]))["status"])
-except UserError as error:
-    print(error)
-"""
+TINY = dict(d_model=8, num_heads=2, num_layers=1, context=8, batch_size=2, steps=40, evaluations=1)
+TINY |= dict(evaluation_tokens=64, signals=0, score_items=0)
+
+
+def say_what_came(folder: Path) -> str:
+    """How training in a folder ended, or why it did not begin."""
+    try:
+        return str(train(RunConfig(**TINY), folder)["status"])
+    except UserError as error:
+        return str(error)
+
+
+def train_apart(folder: Path, pipe: Connection) -> None:
+    """Say that all is loaded, wait for a word, and train."""
+    pipe.send("loaded")
+    pipe.recv()
+    pipe.send(say_what_came(folder))
 
 
 @pytest.mark.slow
 def test_of_two_that_start_at_once_on_a_new_folder_one_trains(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", START, str(tmp_path / "run")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(words, **pipes) for _ in range(2)]
-    for process in both:
-        assert process.stdout is not None and process.stdout.readline() == "loaded\n"
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    said = sorted(process.communicate(timeout=120)[0].strip() for process in both)
+    spawn = multiprocessing.get_context("spawn")
+    mine, others = spawn.Pipe()
+    process = spawn.Process(target=train_apart, args=(tmp_path / "run", others), daemon=True)
+    process.start()
+    assert mine.poll(120) and mine.recv() == "loaded"
+    mine.send("now")
+    said = [say_what_came(tmp_path / "run")]
+    assert mine.poll(120)
+    said.append(mine.recv())
+    process.join()
     assert "finished" in said
     assert any("another process" in text or "exists already" in text for text in said), said
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
