@@ -51,13 +51,18 @@ def starts_as(subject: Subject) -> Finding:
 
 def single_stream() -> dict[str, Scheme]:
     """The catalogue's schemes whose state is one vector a token, with their defaults."""
-    return {name: schemes.get(name)() for name in schemes.REGISTRY.own if _carries_one(name)}
+    return {name: _with_defaults(name) for name in schemes.REGISTRY.own if _carries_one(name)}
+
+
+@cache
+def _with_defaults(name: str) -> Scheme:
+    return schemes.get(name)()  # by-layer tries both its schemes when it is made
 
 
 @cache
 def _carries_one(name: str) -> bool:
     with torch.device("meta"), torch.no_grad():
-        scheme, x = schemes.get(name)(), torch.empty(1, 16)
+        scheme, x = _with_defaults(name), torch.empty(1, 16)
         state = scheme.entrance(16)(x)
         read, skip = (connection := scheme.connection(16, sites(4)[0])).read(state)
         after = connection.write(skip, x)

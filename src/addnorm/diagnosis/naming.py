@@ -54,7 +54,7 @@ def norm_between(skeleton: Skeleton, source: int, branch: int) -> tuple[int, str
 
 def parameters_between(skeleton: Skeleton, source: int, term: int) -> tuple[str, ...]:
     """Names of the parameters that a term needs after a state."""
-    names = {id(parameter): name for name, parameter in skeleton.tape.model.named_parameters()}
+    names = skeleton.parameter_names
     used: dict[str, None] = {}
     for op in _between(skeleton, term, source):
         for value in _learned(skeleton, op.inputs):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Collection, Iterator
+from functools import cached_property
 from typing import Any, Literal
 
 from addnorm.diagnosis.tape import Call, Op, Tape, Value
@@ -46,6 +47,11 @@ class Skeleton:
             if self.has_matrix(op):
                 self.matrix_ops.append(op)
         self._find_norms()
+
+    @cached_property
+    def parameter_names(self) -> dict[int, str]:
+        """The model's parameters by `id`, which stays theirs as long as the tape holds them."""
+        return {id(parameter): name for name, parameter in self.tape.model.named_parameters()}
 
     def value(self, index: int) -> Value:
         """A value by its number."""
