@@ -95,6 +95,7 @@ def test_bfloat16_stays_finite_under_autocast_and_cast(scheme, choice):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untimed_guards")
 @pytest.mark.parametrize("name", EFFICIENT)
 def test_every_attention_compiles_whole(name):
     attention = moved(schemes.get("pre-norm")(), **CHOICES[name]).stack.blocks[0].sublayer

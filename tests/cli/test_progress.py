@@ -75,12 +75,12 @@ def test_a_training_into_a_file_says_where_it_stands():
 
 @pytest.mark.usefixtures("in_a_folder")
 def test_a_comparison_into_a_file_says_where_its_runs_stand():
-    words = ("compare", "--schemes", "pre-norm", "--layers", "1", "--seeds", "2", "--workers", "1", "--steps", "300")
+    words = ("compare", "--schemes", "pre-norm", "--layers", "1", "--seeds", "2", "--workers", "1", "--steps", "60")
     seen = here(*words, "--dim", "16", "--out", "out", "--log-every", "0.001")
     assert seen.code == 0
     found = [re.fullmatch(r"comparing \d+%: ([012])/2 runs.*", line) for line in seen.err.splitlines()]
     assert all(found) and {line[1] for line in found if line} >= {"0"}
-    assert re.search(r"[\d,]+ tokens/s, pre-norm-L1-lr0.004/seed-\d step \d+/300 loss \d\.\d{3}", seen.err)
+    assert re.search(r"[\d,]+ tokens/s, pre-norm-L1-lr0.004/seed-\d step \d+/60 loss \d\.\d{3}", seen.err)
 
 
 @pytest.mark.usefixtures("in_a_folder")

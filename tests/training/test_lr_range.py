@@ -21,7 +21,9 @@ def small(tiny):
 
 @pytest.mark.slow
 def test_the_suggested_rate_trains_and_a_hundred_times_it_does_not(small, tmp_path):
-    small = replace(small, num_layers=4, schedule="constant", warm_up=0.0)  # the rate itself, from the first step on
+    small = replace(
+        small, tokens=120 * 64, num_layers=4, schedule="constant", warm_up=0.0
+    )  # the rate itself, from the first step on
     suggested = range_test(small).suggested
     assert suggested is not None
     good = train(replace(small, learning_rate=suggested), tmp_path / "good")
