@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from addnorm.errors import UserError
 from command_line import apart, here
 
 MISTAKES = [
@@ -92,8 +93,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(line, said, folder):
     assert seen.out == ""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("line", ["compare --layerz 4", "train --data empty.txt", "nonsense"])
+@pytest.mark.parametrize(
+    "line", ["compare --layerz 4", "nonsense"]
+)  # `test_fuzz.py` has one from behind torch's import
 def test_a_mistake_is_one_line_in_a_process_of_its_own(line, folder):
     seen = apart(*line.split(), cwd=folder)
     assert seen.code == 2
@@ -119,8 +121,9 @@ def test_a_nul_character_is_refused(folder):
     assert "NUL" in seen.err
 
 
-@pytest.mark.slow
 def test_debug_gives_the_traceback_of_a_mistake(folder):
-    seen = apart("train", "--data", "empty.txt", "--debug", cwd=folder)
+    seen = apart("compare", "--layerz", "4", "--debug", cwd=folder)
     assert seen.code == 1
     assert "Traceback" in seen.err
+    with pytest.raises(UserError, match=r"empty\.txt"):
+        here("train", "--data", "empty.txt", "--debug")
