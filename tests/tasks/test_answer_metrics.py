@@ -86,7 +86,6 @@ def test_a_figure_stands_beside_the_best_trivial_one():
     assert (score.baseline, score.baseline_name, score.note) == (37.0, "b", "rule; a: 10.0")
 
 
-@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(-4, 4)), min_size=1, max_size=12))
 def test_no_other_threshold_is_better_than_the_best(items):
     asked = [
@@ -100,8 +99,9 @@ def test_no_other_threshold_is_better_than_the_best(items):
         pairs = zip(texts, margins, strict=True)
         return figures(SQUAD, asked, ["" if margin > threshold else text for text, margin in pairs])["F1"]
 
-    # sums of the same items in another order: a difference of rounding, far below that of one item (100 / 12)
-    assert f1(best_threshold(SQUAD, asked, texts, margins)) >= max(map(f1, np.arange(-6, 6, 0.01))) - 1e-6
+    # Margins are whole numbers, so that every way to part them is among the halves. Sums of the same items in another
+    # order: a difference of rounding, far below that of one item (100 / 12).
+    assert f1(best_threshold(SQUAD, asked, texts, margins)) >= max(map(f1, np.arange(-6, 6, 0.5))) - 1e-6
 
 
 def test_the_most_frequent_name_is_answered_and_of_two_the_later():
