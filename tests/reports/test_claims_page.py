@@ -149,3 +149,13 @@ def test_all_of_a_figure_lies_within_it_on_a_desk_and_on_a_phone(item: dict[str,
             assert 0 < float(text.get("y", "nan")) <= height
         columns = [float(use.get("x", "nan")) for use in drawn.iter("{http://www.w3.org/2000/svg}use")]
         assert min(columns) > 0 and max(columns) < width
+
+
+@pytest.mark.parametrize(("seeds", "given"), [(2, False), (3, True)])
+def test_intervals_are_given_from_three_seeds_on(seeds: int, given: bool) -> None:
+    [stored] = [one for one in STORED["claims"] if one["name"] == "post-norm-stalls-at-depth"]
+    figure = {**stored["figure"], "mean": 1.5, "half_width": 0.25, "n": seeds}
+    lines = [{**line, "y": [[1.0, 2.0, 3.0][:seeds] for _ in line["x"]]} for line in stored["lines"]]
+    page = claims_page({**STORED, "claims": [{**stored, "figure": figure, "lines": lines}]})
+    assert ("1.5 ± 0.25 (n =" in page) == given
+    assert ('<path class="range" d="M' in page) == given
