@@ -8,12 +8,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from addnorm.config import ModelConfig, RunConfig
+from addnorm.config import LayerShape, ModelConfig, Recipe, RunConfig
 from addnorm.models.video import VideoConfig
 from addnorm.studies.spec import CompareConfig
 
 HOME = Path(__file__).parent.parent / "src" / "addnorm" / "keywords.py"
-KINDS = {"Model": ModelConfig, "Video": VideoConfig, "Run": RunConfig, "Compare": CompareConfig}
+KINDS = {
+    "LayerShape": LayerShape,
+    "Model": ModelConfig,
+    "Video": VideoConfig,
+    "Recipe": Recipe,
+    "Run": RunConfig,
+    "Compare": CompareConfig,
+}
 HEAD = '''"""The fields of the dataclasses of choices, as keywords; written by scripts/build_keywords.py.
 
 A dataclass tells a checker what its own constructor takes, not what a function takes that hands keywords on to it.
@@ -31,10 +38,27 @@ def source() -> str:
 
 
 def _keywords(name: str, kind: type) -> str:
+    """A class; what it shares with one before it, it has from there."""
     hints = typing.get_type_hints(kind)
-    lines = [f"    {item.name}: {_written(hints[item.name])}" for item in fields(kind) if item.init]
+    base, taken = _base(kind, hints)
+    lines = [
+        f"    {item.name}: {_written(hints[item.name])}"
+        for item in fields(kind)
+        if item.init and item.name not in taken
+    ]
     title = f'    """Those of `{kind.__module__}.{kind.__name__}`."""'
-    return "\n".join([f"class {name}Keywords(TypedDict, total=False):", title, "", *lines, ""])
+    return "\n".join([f"class {name}Keywords({base}, total=False):", title, "", *lines, ""])
+
+
+def _base(kind: type, hints: dict[str, Any]) -> tuple[str, set[str]]:
+    """The class before it with the most fields, all of which it has with the same types."""
+    found = ("TypedDict", set[str]())
+    for name, other in KINDS.items():
+        own = typing.get_type_hints(other)
+        shared = {item.name for item in fields(other) if item.init}
+        same = issubclass(kind, other) and kind is not other and all(hints[one] == own[one] for one in shared)
+        found = (f"{name}Keywords", shared) if same and len(shared) > len(found[1]) else found
+    return found
 
 
 def _written(hint: Any) -> str:

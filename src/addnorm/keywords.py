@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 
-class ModelKeywords(TypedDict, total=False):
-    """Those of `addnorm.config.ModelConfig`."""
+class LayerShapeKeywords(TypedDict, total=False):
+    """Those of `addnorm.config.LayerShape`."""
 
     d_model: int
     num_heads: int
@@ -26,6 +26,11 @@ class ModelKeywords(TypedDict, total=False):
     window: int | None
     bias: bool
     tie_embeddings: bool
+
+
+class ModelKeywords(LayerShapeKeywords, total=False):
+    """Those of `addnorm.config.ModelConfig`."""
+
     num_layers: int
     max_tokens: int
     segments: int
@@ -34,24 +39,9 @@ class ModelKeywords(TypedDict, total=False):
     count_padding: bool
 
 
-class VideoKeywords(TypedDict, total=False):
+class VideoKeywords(LayerShapeKeywords, total=False):
     """Those of `addnorm.models.video.VideoConfig`."""
 
-    d_model: int
-    num_heads: int
-    num_kv_heads: int | None
-    d_ff: int | None
-    activation: Literal["relu", "gelu", "gelu-tanh", "swiglu"]
-    arrangement: Literal["sequential", "parallel", "composed"]
-    position: Literal["rotary", "learned", "sinusoidal", "none"]
-    rotary_base: float
-    dropout: float
-    attention_dropout: float
-    qk_norm: Literal["rms", "none"]
-    attention: Literal["fused", "plain", "sliding-window", "linear"]
-    window: int | None
-    bias: bool
-    tie_embeddings: bool
     num_layers: int
     max_tokens: int
     segments: int
@@ -66,8 +56,8 @@ class VideoKeywords(TypedDict, total=False):
     init: Literal["xavier", "normal"]
 
 
-class RunKeywords(TypedDict, total=False):
-    """Those of `addnorm.config.RunConfig`."""
+class RecipeKeywords(LayerShapeKeywords, total=False):
+    """Those of `addnorm.config.Recipe`."""
 
     evaluations: int
     evaluation_tokens: int
@@ -91,21 +81,6 @@ class RunKeywords(TypedDict, total=False):
     precision: Literal["float32", "bfloat16"]
     memory: Literal["keep", "rebuild", "checkpoint"]
     seed: int
-    d_model: int
-    num_heads: int
-    num_kv_heads: int | None
-    d_ff: int | None
-    activation: Literal["relu", "gelu", "gelu-tanh", "swiglu"]
-    arrangement: Literal["sequential", "parallel", "composed"]
-    position: Literal["rotary", "learned", "sinusoidal", "none"]
-    rotary_base: float
-    dropout: float
-    attention_dropout: float
-    qk_norm: Literal["rms", "none"]
-    attention: Literal["fused", "plain", "sliding-window", "linear"]
-    window: int | None
-    bias: bool
-    tie_embeddings: bool
     task: str
     data: str
     tokenizer: str
@@ -116,6 +91,11 @@ class RunKeywords(TypedDict, total=False):
     batch_size: int
     max_tokens: int | None
     segments: int | None
+
+
+class RunKeywords(RecipeKeywords, total=False):
+    """Those of `addnorm.config.RunConfig`."""
+
     scheme: str
     num_layers: int
     tokens: int
@@ -124,56 +104,9 @@ class RunKeywords(TypedDict, total=False):
     learning_rate: float
 
 
-class CompareKeywords(TypedDict, total=False):
+class CompareKeywords(RecipeKeywords, total=False):
     """Those of `addnorm.studies.spec.CompareConfig`."""
 
-    evaluations: int
-    evaluation_tokens: int
-    signals: int
-    saves: int
-    score_items: int
-    track: tuple[Literal["tensorboard", "trackio"], ...] | None
-    warm_up: float
-    schedule: Literal["cosine", "linear", "wsd", "constant"]
-    decay: float
-    weight_decay: float
-    connection_learning_rate: float
-    clip_norm: float
-    accumulate: int
-    label_smoothing: float
-    ema: float
-    patience: int
-    spike: float
-    rollbacks: int
-    max_bad_steps: int
-    precision: Literal["float32", "bfloat16"]
-    memory: Literal["keep", "rebuild", "checkpoint"]
-    seed: int
-    d_model: int
-    num_heads: int
-    num_kv_heads: int | None
-    d_ff: int | None
-    activation: Literal["relu", "gelu", "gelu-tanh", "swiglu"]
-    arrangement: Literal["sequential", "parallel", "composed"]
-    position: Literal["rotary", "learned", "sinusoidal", "none"]
-    rotary_base: float
-    dropout: float
-    attention_dropout: float
-    qk_norm: Literal["rms", "none"]
-    attention: Literal["fused", "plain", "sliding-window", "linear"]
-    window: int | None
-    bias: bool
-    tie_embeddings: bool
-    task: str
-    data: str
-    tokenizer: str
-    init: str
-    drop_repeats: bool
-    skip_bad: bool
-    context: int
-    batch_size: int
-    max_tokens: int | None
-    segments: int | None
     schemes: tuple[str, ...]
     baseline: str
     layers: tuple[int, ...]
