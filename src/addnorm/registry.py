@@ -272,7 +272,8 @@ def _imported(name: str, path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up there
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a command prints with --json is JSON and nothing else
-            spec.loader.exec_module(module)
+            # Not by the loader: it takes kept byte code of a file that was changed within a second to the same size.
+            exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:  # whatever a user's file raises
         del sys.modules[name]
         raise UserError(f"{path} cannot be imported ({_in_a_line(error)}); mend the file.") from error

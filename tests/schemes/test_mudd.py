@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm import Stack, Transformer, UserError
+from addnorm.kernels import native
 from addnorm.layers.views import Views
 from addnorm.schemes._carried import OutputsKept
 from addnorm.schemes.mudd import Mudd
@@ -59,7 +60,10 @@ def test_it_is_its_equation(kinds, views, kind):
 
 
 def test_at_first_it_is_pre_norm_bit_for_bit():
-    assert torch.equal(small(Mudd(), num_layers=3)(tokens()), small(PreNorm(norm="rms"), num_layers=3)(tokens()))
+    ours, theirs = small(Mudd(), num_layers=3), small(PreNorm(norm="rms"), num_layers=3)
+    torch.testing.assert_close(ours(tokens()), theirs(tokens()), rtol=1e-6, atol=1e-6)
+    with native.switched(False):  # where one view is read, a kernel computes the whole attention
+        assert torch.equal(ours(tokens()), theirs(tokens()))
 
 
 def test_the_sizes_are_the_paper_s():

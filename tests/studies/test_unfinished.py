@@ -65,7 +65,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_stopped_comparison_is_reported_as_far_as_it_went(stopped: Path) -> None:
     seen = here("report", str(stopped))
     assert seen.code == 0, seen.err
-    assert "16 of 18 runs have ended; open " in seen.out and "not decided yet" in seen.out
+    assert "16 of 18 runs have ended; open " in seen.out and "not decided" in seen.out
     text = (stopped / "report.html").read_text()
     assert "16 of 18 runs had ended" in text
     assert (stopped / "results.csv").is_file() and not (stopped / "results.json").exists()

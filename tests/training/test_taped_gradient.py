@@ -191,3 +191,12 @@ def test_a_whole_run_leaves_the_same_rows(tmp_path: Path, monkeypatch):
     clock = ("wall_s", "cpu_s", "crc32")
     one, two = ([{key: row[key] for key in row if key not in clock} for row in found] for found in rows)
     assert one == two and sum(row["event"] == "signal" for row in one) == 3
+
+
+def test_hooks_that_are_hung_in_later_are_called():
+    steps, plain, seen = Steps(), Steps(), []
+    assert steps.run(6) == plain.run(6, tape=False)
+    handle = steps.model.stack.blocks[0].register_forward_hook(lambda *_: seen.append(1))
+    assert steps.step() == plain.step() and seen == [1]
+    handle.remove()
+    assert steps.step() == plain.step() and seen == [1]
