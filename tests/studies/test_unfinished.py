@@ -15,7 +15,7 @@ from addnorm.reports.page import page
 from addnorm.studies.compare import compare
 from addnorm.studies.runner import StudyProgress
 from addnorm.studies.stored_results import stored_results
-from addnorm.studies.unfinished import SHARE, Ended
+from addnorm.studies.unfinished import SHARE, Ended, PageWarning
 from command_line import here
 from studies.test_compare import FAKE, SPEC, _stored
 
@@ -31,6 +31,19 @@ def test_results_come_as_runs_end_and_say_how_many(tmp_path: Path) -> None:
     text = page(json.loads(json.dumps(first)))
     assert "1 of 18 runs had ended" in text and 'http-equiv="refresh"' in text
     assert '"unfinished":true' in text and 'class="verdict fails"' not in text
+
+
+def test_a_page_that_cannot_be_written_ends_no_training(tmp_path: Path) -> None:
+    def broken(found: dict[str, Any]) -> None:
+        raise OSError("no space left")
+
+    with pytest.warns(PageWarning, match="no space left") as told:
+        results = compare(replace(SPEC, workers=1), tmp_path / "out", show=broken, command=FAKE)
+    assert (
+        sum(one.category is PageWarning for one in told) == 1
+        and not results["failures"]
+        and (tmp_path / "out" / "results.json").is_file()
+    )
 
 
 def test_a_page_that_takes_long_is_written_seldom() -> None:

@@ -53,8 +53,8 @@ def compare(
         out: the comparison's folder.
         resume: continue a comparison that was stopped; runs that ended are kept.
         progress: called in this thread whenever something happens.
-        show: called in this thread with the results of the runs that have ended, from the first on, in a hundredth of
-            the time.
+        show: called in this thread with the results of the runs that have ended, from the first on, seldom:
+            after each call it waits a hundred times as long as that took.
         command: starts a worker process.
 
     Returns:

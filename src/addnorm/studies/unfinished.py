@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +41,12 @@ def _arm(arm: dict[str, Any], seeds: int) -> dict[str, Any]:
     return {**arm, "verdict": word, "verdict_text": f"{ended} of {seeds} seeds have ended."}
 
 
+class PageWarning(UserWarning):
+    """What a comparison shows of itself on the way could not be written."""
+
+
 class Ended:
-    """Calls back as runs end, but spends no more than one part in `SHARE` of the time on it.
+    """Calls back as runs end; after each call waits `SHARE` times as long as it took. An error there ends no training.
 
     Args:
         show: what to do.
@@ -60,6 +66,12 @@ class Ended:
         if ended <= self.seen or began < self.next_s or progress.done == progress.total:
             return
         self.seen = ended
-        self.show()
+        try:
+            self.show()
+        except Exception as error:
+            self.next_s = math.inf
+            text = f"the page is not written again before the end ({type(error).__name__}: {error}); training goes on."
+            warnings.warn(text, PageWarning, stacklevel=2)
+            return
         now = time.monotonic()
         self.next_s = now + SHARE * (now - began)
