@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from addnorm.kernels import native, whole_attention, whole_feedforward
 from addnorm.kernels.derivatives import is_traced
+from addnorm.kernels.native import library
 from addnorm.kernels.rebuild import rebuilding
 from addnorm.kernels.whole import FEWEST, WIDEST
 from addnorm.kernels.whole_attention import Mixing, whole_attention_reference
@@ -18,7 +19,7 @@ from addnorm.layers.feedforward import FeedForward
 from addnorm.layers.position import frequencies
 from addnorm.testing.small_models import noise_like
 
-pytestmark = pytest.mark.skipif(native.library("whole_attention") is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(library("whole_attention") is None, reason="no C++ compiler")
 # Relative to the largest entry, of sums over up to 512 numbers.
 NEAR = {torch.float32: 3e-6, torch.float64: 1e-14}
 PRECISIONS = pytest.mark.parametrize("dtype", NEAR, ids=str)

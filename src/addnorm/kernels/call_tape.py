@@ -2,7 +2,7 @@
 
 In a small net most of a step is not arithmetic but finding out what to compute: modules, autograd, allocations. A tape
 is taken while that happens once; playing it calls the same operations of torch and the same kernels of ours on the same
-tensors, without a module, a graph or an allocation. Views need no call: they are views of the same memory still. So the
+tensors, without a module or a graph, and nearly without an allocation. Views need no call: they are views of the same memory still. So the
 results have the same bits, as long as nothing but numbers has changed; who plays a tape checks that now and then
 (`addnorm.training.taped_gradient`).
 """
@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from addnorm.kernels import native
+from addnorm.kernels.dispatch import DispatchMode
 
 ROOMS = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 """Operations that only make room, which a tape keeps."""
@@ -27,7 +27,7 @@ CHOOSING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 """Of operations whose result steers what is computed next, or has a size that depends on numbers."""
 
 
-class Tape(TorchDispatchMode):
+class Tape(DispatchMode):
     """Notes what is called while it is entered, and keeps all tensors alive.
 
     Args:
@@ -43,11 +43,6 @@ class Tape(TorchDispatchMode):
         self._kept: dict[int, Tensor] = {}
         self._held: list[object] = []
         self._bytes = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Torch's own switch: without it, making this class imports torch's compiler, which takes 2 s."""
-        return False
 
     @contextmanager
     def taking(self) -> Iterator[None]:

@@ -17,22 +17,17 @@ _ARGUMENTS = (ctypes.c_void_p,)
 ALONE = 64  # tokens that one thread does sooner than two
 
 
-def _structure(lists: str, tensors: str, numbers: str, reals: str = "") -> type[ctypes.Structure]:
-    kinds = {lists: ctypes.c_void_p, tensors: ctypes.c_void_p, numbers: ctypes.c_int64, reals: ctypes.c_double}
-    fields = [(name, kind) for names, kind in kinds.items() for name in names.split()]
-    return type("Call", (ctypes.Structure,), {"_fields_": fields})
-
-
-READ = _structure(
-    "sources inverse",
-    "before update query gain bias mixture result weights scores statistics",
-    "n born tokens d threads kind",
-    "eps norm_eps",
+_ADDRESS, _NUMBER, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+READ = native.structure(
+    ("sources inverse", _ADDRESS),
+    ("before update query gain bias mixture result weights scores statistics", _ADDRESS),
+    ("n born tokens d threads kind", _NUMBER),
+    ("eps norm_eps", _REAL),
 )
-GATHER = _structure(
-    "grads levels weights scores queries grad_queries widths",
-    "grad mixture gain statistics grad_mixture level grad_gain grad_bias value inverse carried grad_value",
-    "place reads tokens d threads stride kind",
+GATHER = native.structure(
+    ("grads levels weights scores queries grad_queries widths", _ADDRESS),
+    ("grad mixture gain statistics grad_mixture level grad_gain grad_bias value inverse carried grad_value", _ADDRESS),
+    ("place reads tokens d threads stride kind", _NUMBER),
 )
 
 

@@ -175,6 +175,12 @@ def library(name: str) -> ctypes.CDLL | None:
     return _STATE.found[name]
 
 
+def structure(*fields: tuple[str, type]) -> type[ctypes.Structure]:
+    """A C structure: names in the order of the source, each group with its C type."""
+    own = [(name, kind) for names, kind in fields for name in names.split()]
+    return type("Call", (ctypes.Structure,), {"_fields_": own})
+
+
 def function(name: str, symbol: str, dtype: torch.dtype, arguments: tuple[type, ...]) -> Callable[..., None]:
     """`SYMBOL_float`, `SYMBOL_double` or `SYMBOL_bfloat16` of the compiled `NAME.cpp`, which takes these C types.
 

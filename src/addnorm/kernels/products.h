@@ -168,6 +168,10 @@ static void learn(const W *g, Index outputs, const W *x, Index inputs, Index tok
     for (Index i = share.first; i < share.last; i++) of_bias[i] += g[t * outputs + i];
 }
 
+// What Python hands over, in the precision of the call.
+template <class W> static const W *in(const void *at) { return static_cast<const W *>(at); }
+template <class W> static W *out(void *at) { return static_cast<W *>(at); }
+
 // Room that a call takes piece by piece, each at a line of the cache.
 template <class W> struct Room {
   W *next;

@@ -13,25 +13,25 @@ import torch
 from torch import Tensor
 
 from addnorm.kernels import native
+from addnorm.kernels.derivatives import is_traced
+from addnorm.kernels.native import library
 
 WIDEST = 128
-"""The widest vectors: beyond, the products of torch's libraries, which block for the caches, are as fast or faster."""
+"""The widest vectors: torch's libraries block for the caches, and beyond little was gained over their products."""
 FEWEST = 16
 """Tokens: packing the weights costs as much as multiplying a few vectors by them."""
+Map = tuple[Tensor, Tensor | None]
+"""Weight and bias of a linear."""
 PRECISIONS = (torch.float32, torch.float64)
 POINTER = (ctypes.c_void_p,)
 """What such a kernel takes: a structure."""
 
 
-def structure(numbers: str, *addresses: str) -> type[ctypes.Structure]:
-    """A C structure: whole numbers, then addresses."""
-    kinds = [(name, ctypes.c_int64) for name in numbers.split()]
-    kinds += [(name, ctypes.c_void_p) for names in addresses for name in names.split()]
-    return type("Call", (ctypes.Structure,), {"_fields_": kinds})
+NUMBER, ADDRESS = ctypes.c_int64, ctypes.c_void_p
 
 
-def is_small(x: Tensor, *widths: int) -> bool:
-    """Whether vectors of the first width, in products with the others, are those of a small net.
+def is_small(x: Tensor) -> bool:
+    """Whether these are vectors of a small net; asked before anything else, as most layers of other nets stop here.
 
     Under autocast nothing is: it asks for products of another precision.
     """
@@ -40,10 +40,13 @@ def is_small(x: Tensor, *widths: int) -> bool:
         width <= WIDEST
         and x.dtype in PRECISIONS
         and x.numel() >= FEWEST * width
-        and widths[0] == width
-        and max(widths) <= 4 * WIDEST
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def takes(name: str, *tensors: Tensor | None) -> bool:
+    """Whether the kernel `name` can read these as they are, and nobody follows the operations by other means."""
+    return library(name) is not None and not is_traced() and lies_in_order(*tensors)
 
 
 def call(

@@ -21,9 +21,6 @@ namespace {
 
 const Index BESIDE = 24;  // queries whose scores are worked on together
 
-template <class W> static const W *in(const void *at) { return static_cast<const W *>(at); }
-template <class W> static W *out(void *at) { return static_cast<W *>(at); }
-
 template <class W> struct Sizes {
   Index batch, tokens, d, heads, head, rows;
   W scale;

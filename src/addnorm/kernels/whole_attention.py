@@ -10,15 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addnorm.kernels import native
-from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
+from addnorm.kernels.derivatives import Grads, gradients, once
 from addnorm.kernels.rotary import turned_by
-from addnorm.kernels.whole import POINTER, call, is_small, lies_in_order, structure
+from addnorm.kernels.whole import ADDRESS, NUMBER, POINTER, Map, call, is_small, lies_in_order, takes
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-
-    Map = tuple[Tensor, Tensor | None]
-    """Weight and bias of a linear."""
 
 NAME = "whole_attention"
 MOST_TOKENS = 1024
@@ -26,10 +23,10 @@ MOST_TOKENS = 1024
 LEARNED = 8  # weights and biases
 _ROLES = ("query", "key", "value", "output")
 _MAPS = " ".join(f"{kind}_{role}" for kind in ("weight", "bias") for role in _ROLES)
-_ARGUMENTS = structure(
-    "batch tokens width heads causal threads",
-    f"x {_MAPS} cosines sines keep queries keys values joined most inverse y",
-    "grad of_x " + " ".join(f"of_{name}" for name in _MAPS.split()),
+_ARGUMENTS = native.structure(
+    ("batch tokens width heads causal threads", NUMBER),
+    (f"x {_MAPS} cosines sines keep queries keys values joined most inverse y", ADDRESS),
+    ("grad of_x " + " ".join(f"of_{name}" for name in _MAPS.split()), ADDRESS),
 )
 
 
@@ -88,11 +85,9 @@ def fits(x: Tensor, maps: Sequence[Map], keep: Tensor | None) -> bool:
     return (
         x.dim() == 3
         and x.shape[1] <= MOST_TOKENS
-        and is_small(x, width)
+        and is_small(x)
         and maps[0][0].shape == maps[1][0].shape == maps[2][0].shape == maps[3][0].shape == (width, width)
-        and native.library(NAME) is not None
-        and not is_traced()
-        and lies_in_order(x, *[one for pair in maps for one in pair])
+        and takes(NAME, x, *[one for pair in maps for one in pair])
         and (keep is None or (keep.dtype == torch.bool and keep.shape == x.shape[:2] and lies_in_order(keep)))
     )
 

@@ -24,9 +24,6 @@ template <class W> struct Sizes {
       : tokens(own.tokens), d(own.width), f(own.inner), threads(int(own.threads)) {}
 };
 
-template <class W> static const W *in(const void *at) { return static_cast<const W *>(at); }
-template <class W> static W *out(void *at) { return static_cast<W *>(at); }
-
 template <class W> void forward(const FeedForward &own) {
   const Sizes<W> s(own);
   const Index of_first = packed<W>(s.d, s.f), of_second = packed<W>(s.f, s.d);

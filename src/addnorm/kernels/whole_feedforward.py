@@ -9,23 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addnorm.kernels import native
-from addnorm.kernels.derivatives import Grads, gradients, is_traced, once
+from addnorm.kernels.derivatives import Grads, gradients, once
 from addnorm.kernels.rebuild import is_rebuilding
-from addnorm.kernels.whole import POINTER, call, is_small, lies_in_order, structure
+from addnorm.kernels.whole import ADDRESS, NUMBER, POINTER, WIDEST, Map, call, is_small, takes
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    Map = tuple[Tensor, Tensor | None]
-    """Weight and bias of a linear."""
-
 NAME = "whole_feedforward"
 ACTIVATIONS = ("relu", "gelu", "gelu-tanh")
 """In the order of the C++ source."""
-_ARGUMENTS = structure(
-    "tokens width inner activation threads",
-    "x first first_bias second second_bias hidden slopes y",
-    "grad of_x of_first of_first_bias of_second of_second_bias",
+_ARGUMENTS = native.structure(
+    ("tokens width inner activation threads", NUMBER),
+    ("x first first_bias second second_bias hidden slopes y", ADDRESS),
+    ("grad of_x of_first of_first_bias of_second of_second_bias", ADDRESS),
 )
 
 
@@ -58,11 +55,11 @@ def fits(x: Tensor, first: Map, second: Map, activation: str) -> bool:
     inner, width = first[0].shape
     return (
         activation in ACTIVATIONS
-        and is_small(x, width, inner)
+        and is_small(x)
+        and x.shape[-1] == width
+        and inner <= 4 * WIDEST
         and second[0].shape == (width, inner)
-        and native.library(NAME) is not None
-        and not is_traced()
-        and lies_in_order(x, *first, *second)
+        and takes(NAME, x, *first, *second)
     )
 
 

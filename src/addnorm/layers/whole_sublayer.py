@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from addnorm.kernels import whole_attention, whole_feedforward
+from addnorm.kernels.whole import is_small
 from addnorm.layers.linear import maps_of
 from addnorm.layers.position import Rotary, frequencies
 from addnorm.layers.watched import is_only
@@ -37,7 +38,7 @@ def attention_whole(
         context: causality and padding.
     """
     x = views.query
-    if views.key is not x or views.value is not x or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not is_small(x) or views.key is not x or views.value is not x:
         return None
     if context.mask is not None or context.cache is not None:
         return None
@@ -62,7 +63,7 @@ def feedforward_whole(
         activation: between them.
         x: the vectors.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not is_small(x):
         return None
     maps, x = maps_of(linears), x.contiguous()
     if maps is None or not whole_feedforward.fits(x, maps[0], maps[1], activation):

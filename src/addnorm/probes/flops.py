@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from addnorm.kernels import native
+from addnorm.kernels.dispatch import DispatchMode
 from addnorm.probes.untouched import untouched
 
 
-class FlopCount(TorchDispatchMode):
+class FlopCount(DispatchMode):
     """Adds up the matrix products that run while it is entered; a product of m x k and k x n is 2 m k n operations.
 
     The formulas are those of `torch.utils.flop_counter`. Its own mode also takes apart every operation that has no
@@ -24,11 +24,6 @@ class FlopCount(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Torch's own switch: without it, making this class imports torch's compiler, which takes 2 s."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

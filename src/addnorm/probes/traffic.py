@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from addnorm.kernels import native
+from addnorm.kernels.dispatch import DispatchMode
 from addnorm.probes.untouched import untouched
 
 
-class ByteCount(TorchDispatchMode):
+class ByteCount(DispatchMode):
     """Adds up what the operations that run while it is entered read and write; a view moves nothing.
 
     Args:
@@ -25,11 +25,6 @@ class ByteCount(TorchDispatchMode):
         super().__init__()
         self.total = 0
         self._left_out = {tensor.untyped_storage().data_ptr() for tensor in left_out}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Torch's own switch: without it, making this class imports torch's compiler, which takes 2 s."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

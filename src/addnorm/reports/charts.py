@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -14,7 +14,7 @@ from addnorm.reports.series import Axis, Points, Series, diverges, equal_time, l
 AXIS_NAMES: dict[Axis, str] = {"tokens": "training tokens", "wall_s": "seconds of training"}
 
 _WIDTH, _HEIGHT = 880, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 210, 26, 44
+LEFT, _RIGHT, _TOP, _BOTTOM = 48, 210, 26, 44
 _LABEL_GAP = 16
 _BREAK = 'stroke="var(--bad)" stroke-width="2" fill="none"'
 
@@ -28,7 +28,7 @@ class _Frame:
     y_high: float
 
     def x(self, value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * value / self.x_high
+        return LEFT + (_WIDTH - LEFT - _RIGHT) * value / self.x_high
 
     def y(self, value: float) -> float:
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (self.y_high - value) / (self.y_high - self.y_low)
@@ -56,8 +56,8 @@ def loss_chart(series: Sequence[Series], axis: Axis, unigram_entropy: float | No
     )
     return (
         f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(spoken, quote=True)}"><clipPath id="{clip}"><rect x="{_LEFT}" y="{_TOP}" '
-        f'width="{_WIDTH - _LEFT - _RIGHT + 6}" height="{_HEIGHT - _TOP - _BOTTOM}"/></clipPath>{"".join(parts)}</svg>'
+        f'aria-label="{escape(spoken, quote=True)}"><clipPath id="{clip}"><rect x="{LEFT}" y="{_TOP}" '
+        f'width="{_WIDTH - LEFT - _RIGHT + 6}" height="{_HEIGHT - _TOP - _BOTTOM}"/></clipPath>{"".join(parts)}</svg>'
     )
 
 
@@ -81,6 +81,16 @@ def marker(style: Style, x: float, y: float) -> str:
     return f'<use href="#{style.marker}" x="{x:.0f}" y="{y:.1f}"/>'
 
 
+def loss_grid(losses: Sequence[float], y: Callable[[float], float], right: int) -> str:
+    """Lines at round losses from the axis to `right`, with their numbers and their unit."""
+    parts = ['<text class="axis" x="0" y="12">nats per token</text>']
+    for loss in losses:
+        parts.append(f'<path class="grid" d="M{LEFT},{y(loss):.1f}H{right}"/>')
+        place = f'x="{LEFT - 8}" y="{y(loss) + 4:.1f}" text-anchor="end"'
+        parts.append(f'<text class="tick" {place}>{numbers.tick(loss)}</text>')
+    return "".join(parts)
+
+
 def outlines() -> str:
     """The markers' outlines, to be drawn by reference."""
     shapes = "".join(f'<path id="{name}" d="{outline}"/>' for name, outline in MARKERS.items())
@@ -89,13 +99,7 @@ def outlines() -> str:
 
 def _grid(frame: _Frame, axis: Axis) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    parts = ['<text class="axis" x="0" y="12">nats per token</text>']
-    for value in ticks(frame.y_low, frame.y_high):
-        y = frame.y(value)
-        parts.append(f'<path class="grid" d="M{_LEFT},{y:.1f}H{right}"/>')
-        parts.append(
-            f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{numbers.tick(value)}</text>'
-        )
+    parts = [loss_grid(ticks(frame.y_low, frame.y_high), frame.y, right)]
     for value in ticks(0, frame.x_high):
         place = f'x="{frame.x(value):.1f}" y="{bottom + 18}" text-anchor="middle"'
         parts.append(f'<text class="tick" {place}>{numbers.tick(value)}</text>')
@@ -109,8 +113,8 @@ def _reference(frame: _Frame, unigram_entropy: float | None) -> str:
     y = frame.y(unigram_entropy)
     text = f"unigram entropy {numbers.fixed(unigram_entropy, 2)}"
     return (
-        f'<path class="reference" d="M{_LEFT},{y:.1f}H{_WIDTH - _RIGHT}"/>'
-        f'<text class="tick halo" x="{_LEFT + 4}" y="{y + 15:.1f}">{text}</text>'
+        f'<path class="reference" d="M{LEFT},{y:.1f}H{_WIDTH - _RIGHT}"/>'
+        f'<text class="tick halo" x="{LEFT + 4}" y="{y + 15:.1f}">{text}</text>'
     )
 
 

@@ -12,11 +12,11 @@ from addnorm.reports import numbers
 from addnorm.reports.charts import marker, ticks
 from addnorm.reports.palette import Style, style
 from addnorm.reports.series import spread
+from addnorm.studies.statistics import FEWEST
 
 _LEFT, _TOP, _BOTTOM = 56, 28, 46
 _LABEL_GAP = 16
 _LETTER = 7
-FEWEST_SEEDS = 3  # fewer give no interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,7 @@ def _line(frame: _Frame, line: dict[str, Any], look: Style, means: list[tuple[fl
 
 def _bar(frame: _Frame, x: float, seeds: Sequence[Any]) -> str:
     known = [float(value) for value in seeds if frame.shows(float(value))]
-    if len(seeds) < FEWEST_SEEDS or len(known) < 2:
+    if len(seeds) < FEWEST or len(known) < 2:
         return ""
     return f"M{frame.x(x):.1f},{frame.y(min(known)):.1f}V{frame.y(max(known)):.1f}"
 

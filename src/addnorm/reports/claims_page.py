@@ -12,8 +12,9 @@ from typing import Any
 
 from addnorm.files import write_atomically
 from addnorm.reports import charts, numbers, palette
-from addnorm.reports.claim_chart import FEWEST_SEEDS, NARROW, claim_chart
+from addnorm.reports.claim_chart import NARROW, claim_chart
 from addnorm.studies.claim import VERDICTS
+from addnorm.studies.statistics import FEWEST
 
 FILE = "claims.html"
 TITLE = "What papers claim, and what these experiments found"
@@ -92,7 +93,7 @@ def _figure(item: dict[str, Any]) -> str:
     """The number that decided, with its interval where there are seeds enough for one."""
     figure = item["figure"]
     half = numbers.finite(figure["half_width"])
-    spread = f" ± {numbers.short(half)}" if half is not None and figure["n"] >= FEWEST_SEEDS else ""
+    spread = f" ± {numbers.short(half)}" if half is not None and figure["n"] >= FEWEST else ""
     return f"{numbers.short(figure['mean'])}{spread} (n = {figure['n']})"
 
 

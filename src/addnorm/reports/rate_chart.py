@@ -9,13 +9,13 @@ from html import escape
 from typing import Any
 
 from addnorm.reports import numbers
-from addnorm.reports.charts import marker, ticks
+from addnorm.reports.charts import LEFT, loss_grid, marker, ticks
 from addnorm.reports.palette import Style, style
-from addnorm.reports.series import Series, all_series, diverges, spread
+from addnorm.reports.series import Series, all_series, mean_loss, spread
 from addnorm.reports.table import depths, learning_rates
 
 _WIDTH, _HEIGHT = 460, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 26, 48
+_RIGHT, _TOP, _BOTTOM = 10, 26, 48
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class _Frame:
 
     def x(self, rate: float) -> float:
         low, high = map(math.log, self.rates)
-        return _LEFT + 8 + (_WIDTH - _LEFT - _RIGHT - 16) * (math.log(rate) - low) / (high - low)
+        return LEFT + 8 + (_WIDTH - LEFT - _RIGHT - 16) * (math.log(rate) - low) / (high - low)
 
     def y(self, loss: float) -> float:
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (self.high - min(loss, self.high)) / (self.high - self.low)
@@ -63,8 +63,7 @@ def rate_charts(results: dict[str, Any]) -> str:
 def _chart(series: Sequence[Series], looks: dict[str, Style], layers: int) -> str:
     lines: dict[str, list[_Point]] = {}
     for item in series:
-        if (point := _point(item)) is not None:
-            lines.setdefault(item.arm["scheme"], []).append(point)
+        lines.setdefault(item.arm["scheme"], []).append(_point(item))
     lines = {scheme: sorted(points, key=lambda point: point.rate) for scheme, points in lines.items()}
     rates = sorted({point.rate for points in lines.values() for point in points})
     frame = _frame(list(lines.values()), rates)
@@ -77,12 +76,9 @@ def _chart(series: Sequence[Series], looks: dict[str, Style], layers: int) -> st
     )
 
 
-def _point(item: Series) -> _Point | None:
-    stored = item.arm.get("validation_loss") or {}
-    loss = numbers.finite(stored.get("mean"))
-    if loss is None or diverges(item.arm):
-        return _Point(rate=item.arm["learning_rate"], loss=math.inf, half_width=None)
-    return _Point(rate=item.arm["learning_rate"], loss=loss, half_width=numbers.finite(stored.get("half_width")))
+def _point(item: Series) -> _Point:
+    half = numbers.finite((item.arm.get("validation_loss") or {}).get("half_width"))
+    return _Point(rate=item.arm["learning_rate"], loss=mean_loss(item.arm), half_width=half)
 
 
 def _frame(lines: Sequence[Sequence[_Point]], rates: Sequence[float]) -> _Frame:
@@ -103,14 +99,8 @@ def _best(points: Sequence[_Point]) -> str:
 
 def _grid(frame: _Frame, rates: Sequence[float]) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    parts = ['<text class="axis" x="0" y="12">nats per token</text>']
-    for value in ticks(frame.low, frame.high):
-        y = frame.y(value)
-        parts.append(f'<path class="grid" d="M{_LEFT},{y:.1f}H{right}"/>')
-        parts.append(
-            f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{numbers.tick(value)}</text>'
-        )
-    places = spread([frame.x(rate) for rate in rates], 44, _LEFT, right)
+    parts = [loss_grid(ticks(frame.low, frame.high), frame.y, right)]
+    places = spread([frame.x(rate) for rate in rates], 44, LEFT, right)
     for rate, place in zip(rates, places, strict=True):
         parts.append(f'<path class="grid" d="M{frame.x(rate):.1f},{bottom}v5"/>')
         parts.append(f'<text class="tick" x="{place:.1f}" y="{bottom + 18}" text-anchor="middle">{rate:g}</text>')

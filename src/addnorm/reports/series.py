@@ -46,12 +46,13 @@ def at_best_rate(results: dict[str, Any]) -> list[Series]:
     best: dict[tuple[str, int], Series] = {}
     for item in all_series(results):
         place = item.arm["scheme"], item.layers
-        if place not in best or _mean_loss(item.arm) < _mean_loss(best[place].arm):
+        if place not in best or mean_loss(item.arm) < mean_loss(best[place].arm):
             best[place] = item
     return list(best.values())
 
 
-def _mean_loss(arm: dict[str, Any]) -> float:
+def mean_loss(arm: dict[str, Any]) -> float:
+    """The mean over seeds at equal tokens; infinite where a seed diverged or none ended."""
     mean = finite((arm.get("validation_loss") or {}).get("mean"))
     return math.inf if mean is None or diverges(arm) else mean
 

@@ -149,19 +149,24 @@ def check(spec: CompareConfig) -> Problem:
 
 def so_far(spec: CompareConfig, store: Store) -> dict[str, Any]:
     """The results of a comparison that has not ended, from the runs that have."""
-    planned = runs(spec)
-    ended = sum(store.record(run) is not None for run in planned)
+    items = _measured(spec, store)
+    ended = sum(len(item.records) for item in items)
     judging = spec.seeds - spec.tuning_seeds * (spec.pick == "best" and len(spec.learning_rates) > 1)
-    return unfinished(finite(conclude(spec, store, {})), ended, len(planned), judging)
+    return unfinished(finite(_of_measured(spec, store, items, {})), ended, len(runs(spec)), judging)
 
 
 def conclude(spec: CompareConfig, store: Store, failures: Mapping[str, str]) -> dict[str, Any]:
     """The results of the runs that have ended, whichever they are."""
-    planned, file = runs(spec), store.folder / TIMES
-    about = next((record.about for run in planned if (record := store.record(run)) is not None), {})
-    environment = next((seen for run in planned if (seen := store.environment(run))), {})
+    return _of_measured(spec, store, _measured(spec, store), failures)
+
+
+def _of_measured(
+    spec: CompareConfig, store: Store, items: Sequence[Measured], failures: Mapping[str, str]
+) -> dict[str, Any]:
+    file, about = store.folder / TIMES, next((record.about for item in items for record in item.records), {})
+    environment = next((seen for run in runs(spec) if (seen := store.environment(run))), {})
     times = read_json_lines(file) if file.exists() else []
-    return concluded(spec, _measured(spec, store), about, environment, _title(spec)) | {
+    return concluded(spec, items, about, environment, _title(spec)) | {
         "wall_s": sum(float(row.get("wall_s", 0)) for row in times),
         "load": [row["load"] for row in times if row.get("runs") and "load" in row],
         "failures": [{"run": name, "error": error} for name, error in failures.items()],

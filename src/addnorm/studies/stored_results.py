@@ -43,11 +43,10 @@ def _so_far(folder: Path, stored: dict[str, Any], schemes: Sequence[str], task: 
     refuse_code([stored["task"]] if "task" in stored else (), folder, "--task", files)
     with trusting(*named):
         spec = compare_config(stored)
-        code = folder / "code.json"
-        check_unchanged(_read(code) if code.is_file() else {}, folder)
         from addnorm.studies.compare import so_far
-        from addnorm.studies.store import Store
+        from addnorm.studies.store import CODE, Store
 
+        check_unchanged(_read(folder / CODE) if (folder / CODE).is_file() else {}, folder)
         store = Store(folder)
         store.code = code_of(spec.task, *spec.schemes)
         return so_far(spec, store)

@@ -13,7 +13,7 @@ from addnorm.studies.verdict import BASELINE, NO_RUN, NOT_EVEN
 
 NOT_YET, NO_RUN_YET = "not decided yet", "no run ended yet"
 SHARE = 100
-"""How many times as long as a page took to write passes until the next: one in a hundred of the comparison's time."""
+"""How many times as long as a page took to write passes until the next."""
 
 
 def unfinished(results: dict[str, Any], ended: int, total: int, seeds: int) -> dict[str, Any]:

@@ -194,8 +194,8 @@ class Optimizer:
 
     def scale_gradient(self, factor: float) -> None:
         """Multiply the whole gradient."""
+        self.gather()
         for buffer in self.buffers.values():
-            buffer.gather()
             buffer.gradient.mul_(factor)
 
     def clear_gradient(self) -> None:

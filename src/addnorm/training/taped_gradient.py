@@ -115,8 +115,10 @@ class TapedGradient:
         self._restore(outcome.buffers, outcome.random_state)
         for buffer, gradient in zip(self.optimizer.buffers.values(), outcome.gradient, strict=True):
             buffer.gradient.copy_(gradient)
+        if not math.isfinite(outcome.loss):
+            return  # what is not a number equals nothing: another step tells
         self.checks += 1
-        if not same and math.isfinite(outcome.loss):
+        if not same:
             self.why_not, self._tape = "a step by the tape had other bits", None
 
     def _play(self, batch: Batch) -> float:
