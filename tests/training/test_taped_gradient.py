@@ -200,3 +200,19 @@ def test_hooks_that_are_hung_in_later_are_called():
     assert steps.step() == plain.step() and seen == [1]
     handle.remove()
     assert steps.step() == plain.step() and seen == [1]
+
+
+def test_a_step_without_a_number_proves_nothing_of_a_tape():
+    steps = Steps()
+    steps.run(3)
+    weight = steps.model.embedding.tokens.weight
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight.fill_(torch.nan)
+    assert steps.taped.backward(steps.problem.train_batch(3)) != 0.0
+    assert steps.taped.checks == 1 and steps.taped.why_not == ""
+    with torch.no_grad():
+        weight.copy_(before)
+    steps.optimizer.clear_gradient()
+    steps.step()
+    assert steps.taped.checks == 2

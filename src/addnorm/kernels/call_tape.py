@@ -2,9 +2,9 @@
 
 In a small net most of a step is not arithmetic but finding out what to compute: modules, autograd, allocations. A tape
 is taken while that happens once; playing it calls the same operations of torch and the same kernels of ours on the same
-tensors, without a module or a graph, and nearly without an allocation. Views need no call: they are views of the same memory still. So the
-results have the same bits, as long as nothing but numbers has changed; who plays a tape checks that now and then
-(`addnorm.training.taped_gradient`).
+tensors, without a module or a graph, and nearly without an allocation. Views need no call: they are views of the same
+memory still. So the results have the same bits, as long as nothing but numbers has changed; who plays a tape checks
+that now and then (`addnorm.training.taped_gradient`).
 """
 
 from __future__ import annotations
